@@ -1,0 +1,62 @@
+//! Strict CBOR for everything on the wire and in frames: one encoding per value, nothing behind it.
+//!
+//! ciborium accepts trailing bytes, longer integers than needed and duplicate keys. [`decode`] refuses them all by requiring
+//! that what was decoded encodes to the very bytes it came from; hashes and signatures then cover one thing only.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Nesting that any message of ours needs, with room to spare; deeper input is refused before it is walked.
+const RECURSION_MAX: usize = 32;
+
+/// Why bytes are not a message of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Over the limit for this kind of message; nothing was parsed.
+    #[error("{bytes} bytes are over the limit of {limit}")]
+    TooLarge { bytes: usize, limit: usize },
+    /// Not CBOR, or not of the expected shape.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// Well-formed, but not the one encoding of its value: trailing bytes, a longer integer, a duplicate or unordered key.
+    #[error("not the canonical encoding")]
+    NotCanonical,
+    /// Well-formed, but outside what the protocol allows.
+    #[error("out of bounds: {0}")]
+    OutOfBounds(&'static str),
+}
+
+/// Encodes `value`. Types of this crate always encode.
+#[must_use]
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    encode_with_capacity(value, 256)
+}
+
+/// Encodes `value` into a buffer presized to `capacity` bytes.
+#[must_use]
+pub fn encode_with_capacity<T: Serialize>(value: &T, capacity: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(capacity);
+    // A Vec never fails to write, and our types have no shape CBOR lacks: an error here is our own mistake.
+    ciborium::into_writer(value, &mut bytes).expect("protocol types always encode");
+    bytes
+}
+
+/// Decodes `bytes` of at most `limit`, strictly.
+///
+/// # Errors
+/// [`DecodeError`] with the first thing that is wrong.
+pub fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8], limit: usize) -> Result<T, DecodeError> {
+    let value = decode_loose(bytes, limit)?;
+    if encode_with_capacity(&value, bytes.len()) == bytes { Ok(value) } else { Err(DecodeError::NotCanonical) }
+}
+
+/// Decodes without the comparison; for our own bytes that were checked when they came in and carry a checksum since.
+pub(crate) fn decode_loose<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, DecodeError> {
+    if bytes.len() > limit {
+        return Err(DecodeError::TooLarge { bytes: bytes.len(), limit });
+    }
+    let mut rest = bytes;
+    let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, RECURSION_MAX)
+        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    if rest.is_empty() { Ok(value) } else { Err(DecodeError::NotCanonical) }
+}

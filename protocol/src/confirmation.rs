@@ -1,0 +1,121 @@
+//! Confirmations: what a peer says it has on stable storage, signed by itself and relayed as it is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, DecodeError};
+use crate::commit::{Identity, signature_holds};
+use crate::id::{DatasetId, Hash, Incarnation, Lineage, PeerId, Signature};
+use crate::limits::CONTROL_BYTES_MAX;
+use crate::registration::Registration;
+use crate::vector::VersionVector;
+
+/// What a peer states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    /// Absent for `primary`.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<DatasetId>,
+    /// Who states it.
+    #[serde(rename = "p")]
+    pub peer: PeerId,
+    /// The life of the store it is about.
+    #[serde(rename = "i")]
+    pub incarnation: Incarnation,
+    /// Grows with every statement of one incarnation.
+    #[serde(rename = "c")]
+    pub counter: u64,
+    /// What the peer replicates.
+    #[serde(rename = "r")]
+    pub registration: Registration,
+    /// What is applied and durable there.
+    #[serde(rename = "v")]
+    pub vector: VersionVector,
+}
+
+/// A statement and its peer's signature over it; also the shape it travels in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedStatement(#[serde(with = "serde_bytes")] Vec<u8>, Signature);
+
+/// Why a confirmation doesn't count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfirmationError {
+    /// Not a statement.
+    #[error("{0}")]
+    Decode(#[from] DecodeError),
+    /// Of another dataset.
+    #[error("the confirmation belongs to another dataset")]
+    OtherDataset,
+    /// Not signed by the peer it names.
+    #[error("the confirmation's signature does not verify")]
+    Signature,
+}
+
+impl SignedStatement {
+    /// Signs a statement.
+    #[must_use]
+    pub fn sign(statement: &Statement, lineage: Lineage, identity: &Identity) -> Self {
+        let bytes = codec::encode(statement);
+        let signature = identity.sign(&statement_hash(lineage, &bytes));
+        Self(bytes, signature)
+    }
+
+    /// The statement, if it is of this dataset and its peer signed it.
+    ///
+    /// # Errors
+    /// [`ConfirmationError`].
+    pub fn verify(&self, dataset: &DatasetId, lineage: Lineage) -> Result<Statement, ConfirmationError> {
+        let statement: Statement = codec::decode(&self.0, CONTROL_BYTES_MAX)?;
+        if DatasetId::from_wire(statement.dataset.as_ref()).as_ref() != Some(dataset) {
+            return Err(ConfirmationError::OtherDataset);
+        }
+        if !signature_holds(&statement.peer, &statement_hash(lineage, &self.0), &self.1) {
+            return Err(ConfirmationError::Signature);
+        }
+        Ok(statement)
+    }
+}
+
+fn statement_hash(lineage: Lineage, bytes: &[u8]) -> Hash {
+    let mut hasher = blake3::Hasher::new_derive_key("anabranch 1 confirmation");
+    hasher.update(&lineage.0);
+    hasher.update(bytes);
+    Hash(*hasher.finalize().as_bytes())
+}
+
+/// The newest statement of each peer.
+#[derive(Debug, Clone, Default)]
+pub struct Confirmations(BTreeMap<PeerId, (Statement, SignedStatement)>);
+
+impl Confirmations {
+    /// Takes a verified statement in; `false` where a newer one of the same incarnation is known.
+    pub fn insert(&mut self, statement: Statement, signed: SignedStatement) -> bool {
+        let known = self.0.get(&statement.peer);
+        let newer = known.is_none_or(|(old, _)| old.incarnation != statement.incarnation || old.counter < statement.counter);
+        if newer {
+            self.0.insert(statement.peer, (statement, signed));
+        }
+        newer
+    }
+
+    /// The newest statement of `peer`.
+    #[must_use]
+    pub fn of(&self, peer: &PeerId) -> Option<&Statement> {
+        self.0.get(peer).map(|(statement, _)| statement)
+    }
+
+    /// All newest statements, to be relayed as they are.
+    pub fn signed(&self) -> impl Iterator<Item = (&PeerId, &SignedStatement)> {
+        self.0.iter().map(|(peer, (_, signed))| (peer, signed))
+    }
+
+    /// Per writer, what every one of `members` has: nothing where one of them never confirmed.
+    #[must_use]
+    pub fn frontier(&self, members: impl IntoIterator<Item = PeerId>, own: &VersionVector) -> VersionVector {
+        members.into_iter().fold(own.clone(), |frontier, member| {
+            self.of(&member).map_or_else(VersionVector::new, |statement| frontier.meet(&statement.vector))
+        })
+    }
+}

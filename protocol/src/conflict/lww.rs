@@ -1,0 +1,26 @@
+//! `lww`: the greatest stamp wins, puts and deletes alike; equal stamps (a fork) are settled by the greater content hash.
+
+use super::{ConflictPolicy, Row, Stamp};
+use crate::commit::Change;
+
+/// Last writer wins.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LastWriterWins;
+
+impl ConflictPolicy for LastWriterWins {
+    fn name(&self) -> &'static str {
+        "lww"
+    }
+
+    fn state(&self, stamp: Stamp, change: &Change) -> Option<Row> {
+        match change {
+            Change::Put { value, .. } => Some(Row::new(stamp, Some(value.clone()))),
+            Change::Delete { .. } => Some(Row::new(stamp, None)),
+            Change::Append { .. } => None,
+        }
+    }
+
+    fn join(&self, a: Row, b: Row) -> Row {
+        if (a.stamp, a.content) >= (b.stamp, b.content) { a } else { b }
+    }
+}
