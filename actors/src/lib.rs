@@ -1,2 +1,2 @@
-pub mod transport;
 pub mod store;
+pub mod transport;

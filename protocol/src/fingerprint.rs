@@ -82,7 +82,10 @@ impl RowHasher {
 
 /// The fingerprint of a dataset, from what its registered collections and its vector say; hex of 16 bytes.
 #[must_use]
-pub fn dataset_fingerprint<'a>(parts: impl Iterator<Item = (&'a Collection, &'a Tally)>, heads: Option<&crate::vector::VersionVector>) -> String {
+pub fn dataset_fingerprint<'a>(
+    parts: impl Iterator<Item = (&'a Collection, &'a Tally)>,
+    heads: Option<&crate::vector::VersionVector>,
+) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("anabranch 1 dataset fingerprint");
     for (collection, tally) in parts.filter(|(_, tally)| tally.live > 0) {
         hasher.update(&(collection.as_str().len() as u64).to_le_bytes());

@@ -339,9 +339,8 @@ impl Collection {
     /// # Errors
     /// [`NameError::Collection`] for text outside the rules.
     pub fn new(text: &str) -> Result<Self, NameError> {
-        let fits = (1..=COLLECTION_BYTES_MAX).contains(&text.len())
-            && text != "*"
-            && !text.chars().any(|c| c.is_control() || c == '/');
+        let fits =
+            (1..=COLLECTION_BYTES_MAX).contains(&text.len()) && text != "*" && !text.chars().any(|c| c.is_control() || c == '/');
         if fits { Ok(Self(text.into())) } else { Err(NameError::Collection(text.chars().take(80).collect())) }
     }
 

@@ -118,7 +118,8 @@ impl Draft<'_> {
     /// Encodes, hashes and signs.
     #[must_use]
     pub fn seal(self, identity: &Identity) -> Commit {
-        let mut parts: Vec<(SectionRef, Body)> = self.sections.into_iter().map(|section| part(self.dataset, self.lineage, section)).collect();
+        let mut parts: Vec<(SectionRef, Body)> =
+            self.sections.into_iter().map(|section| part(self.dataset, self.lineage, section)).collect();
         parts.sort_by_key(|(listed, _)| listed.tag);
         let (sections, bodies) = parts.into_iter().unzip();
         let header = Header {
@@ -138,7 +139,11 @@ impl Draft<'_> {
     }
 }
 
-fn part(dataset: &DatasetId, lineage: Lineage, (collection, salt, entries): (Collection, Salt, Vec<Entry>)) -> (SectionRef, Body) {
+fn part(
+    dataset: &DatasetId,
+    lineage: Lineage,
+    (collection, salt, entries): (Collection, Salt, Vec<Entry>),
+) -> (SectionRef, Body) {
     let tag = collection.tag(dataset, lineage);
     let section = Section { salt, collection, entries };
     let bytes = section.encode();
