@@ -1,1 +1,195 @@
+//! One replica of one dataset: from inputs to commits, and from commits to state.
+//!
+//! [`Replica::decide`] and [`Replica::receive`] look at inputs and propose a [`Turn`]; they change nothing. The caller makes the
+//! turn durable, and only then [`Replica::evolve`] takes it in. So memory is never ahead of disk, and a refused input leaves
+//! nothing behind. After a crash [`Replica::redo`] takes in what the log says.
 
+mod decide;
+mod receive;
+mod request;
+mod turn;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use receive::{ReceiveRefusal, Verdict};
+pub use request::{Op, WriteOp, WriteRefusal, WriteRequest, Written, parse_record_key, record_key, record_key_prefix};
+pub use turn::{Effects, LocalBatch, Record, RowWrite, Rows, Turn};
+pub use writer::WriterState;
+
+use crate::commit::{Commit, Identity};
+use crate::fingerprint::{Tally, dataset_fingerprint};
+use crate::hlc::Hlc;
+use crate::id::{Collection, DatasetId, Hash, Lineage, PeerId, WriterId};
+use crate::registration::{Registration, TagSet};
+use crate::vector::{Head, VersionVector};
+use crate::wire::Kind;
+
+/// What a replica is told when it starts and keeps for its life.
+#[derive(Debug, Clone)]
+pub struct ReplicaSettings {
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// Its lineage.
+    pub lineage: Lineage,
+    /// What it holds.
+    pub kind: Kind,
+    /// Who signs its commits.
+    pub identity: Identity,
+    /// What it replicates.
+    pub registration: Registration,
+    /// How far ahead of this node's wall clock a remote stamp may be.
+    pub max_clock_skew: Duration,
+}
+
+/// What was applied and durable when a replica stopped.
+#[derive(Debug, Clone, Default)]
+pub struct Saved {
+    /// Newest commit of each writer.
+    pub lines: BTreeMap<WriterId, Line>,
+    /// The clock.
+    pub clock: Hlc,
+    /// Live rows and fingerprints.
+    pub tallies: BTreeMap<Collection, Tally>,
+}
+
+/// A writer's newest commit: what a vector says, and its whole hash, which the next commit must name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// For vectors.
+    pub head: Head,
+    /// For the chain.
+    pub hash: Hash,
+}
+
+impl Line {
+    /// The line that ends in `commit`.
+    #[must_use]
+    pub fn of(commit: &Commit) -> Self {
+        Self { head: commit.head(), hash: commit.hash() }
+    }
+}
+
+/// The state of one replica. See the module documentation.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    settings: ReplicaSettings,
+    tags: TagSet,
+    lines: BTreeMap<WriterId, Line>,
+    vector: VersionVector,
+    clock: Hlc,
+    writer: WriterState,
+    tallies: BTreeMap<Collection, Tally>,
+}
+
+impl Replica {
+    /// A replica as it was saved. It writes under no epoch until [`Replica::start_writer`].
+    #[must_use]
+    pub fn load(settings: ReplicaSettings, saved: Saved) -> Self {
+        let tags = settings.registration.tags(&settings.dataset, settings.lineage);
+        let vector = saved.lines.iter().map(|(writer, line)| (*writer, line.head)).collect();
+        Self {
+            settings,
+            tags,
+            lines: saved.lines,
+            vector,
+            clock: saved.clock,
+            writer: WriterState::Closed,
+            tallies: saved.tallies,
+        }
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn settings(&self) -> &ReplicaSettings {
+        &self.settings
+    }
+
+    /// The registration as headers name collections.
+    #[must_use]
+    pub fn tags(&self) -> &TagSet {
+        &self.tags
+    }
+
+    /// What is applied and durable here.
+    #[must_use]
+    pub fn vector(&self) -> &VersionVector {
+        &self.vector
+    }
+
+    /// The newest clock reading seen or made.
+    #[must_use]
+    pub fn clock(&self) -> Hlc {
+        self.clock
+    }
+
+    /// The writer's standing.
+    #[must_use]
+    pub fn writer(&self) -> WriterState {
+        self.writer
+    }
+
+    /// Live rows and fingerprints per collection.
+    #[must_use]
+    pub fn tallies(&self) -> &BTreeMap<Collection, Tally> {
+        &self.tallies
+    }
+
+    /// Live documents or records, all collections together.
+    #[must_use]
+    pub fn documents(&self) -> u64 {
+        self.tallies.values().map(|tally| tally.live).sum()
+    }
+
+    /// Equal on replicas with the same registration and vector; hex.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let replicated = self.tallies.iter().filter(|(collection, _)| self.settings.registration.contains(collection));
+        let heads = (self.settings.kind == Kind::Append).then_some(&self.vector);
+        dataset_fingerprint(replicated, heads)
+    }
+
+    /// Takes in a turn that is durable.
+    pub fn evolve(&mut self, turn: &Turn) {
+        for record in &turn.records {
+            self.take_in(record);
+            self.writer = match (record.effects.epoch, self.writer) {
+                (Some(epoch), WriterState::Unproven(current)) if epoch == current => WriterState::Unproven(current),
+                (Some(epoch), _) => WriterState::Open(epoch),
+                (None, _) => WriterState::Closed,
+            };
+        }
+    }
+
+    /// Sets what the rules of epochs say after a start, once the log is taken in.
+    pub fn start_writer(&mut self, writer: WriterState) {
+        self.writer = writer;
+    }
+
+    /// Takes in a record of the log after a crash: the rows it leads to, given what the store has of them. Applying a record
+    /// again leads to the same rows.
+    ///
+    /// # Errors
+    /// Whatever reading a row fails with.
+    pub fn redo<R: Rows>(&mut self, record: &Record, rows: &R) -> Result<Vec<RowWrite>, R::Error> {
+        let writes = turn::replay(&self.settings, record, rows)?;
+        self.take_in(record);
+        Ok(writes)
+    }
+
+    fn take_in(&mut self, record: &Record) {
+        if let Some(commit) = &record.commit {
+            let line = Line::of(commit);
+            self.lines.insert(commit.writer(), line);
+            self.vector.set(commit.writer(), line.head);
+        }
+        let effects = &record.effects;
+        self.clock = self.clock.receive(effects.clock);
+        self.tallies.extend(effects.tallies.iter().cloned());
+    }
+
+    fn peer(&self) -> PeerId {
+        self.settings.identity.peer()
+    }
+}

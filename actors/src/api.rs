@@ -1,0 +1,229 @@
+//! What a running node is asked and answers: plain values, so that HTTP, command line, simulations and embedders share them.
+
+use std::time::Duration;
+
+use anabranch_protocol::conflict::Stamp;
+use anabranch_protocol::hlc::WallClock;
+use anabranch_protocol::id::{Collection, DatasetId, Key, PeerId, WriterId};
+use anabranch_protocol::replica::WriteRefusal;
+use anabranch_protocol::vector::VersionVector;
+use anabranch_protocol::wire::Kind;
+
+/// A document or record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its key.
+    pub key: Key,
+    /// Its value, deterministic CBOR.
+    pub value: Vec<u8>,
+    /// The entry that made it.
+    pub stamp: Stamp,
+}
+
+/// Which documents of a collection to list, in key order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Keys that begin with this.
+    pub prefix: String,
+    /// Keys after this one.
+    pub after: Option<String>,
+    /// At most this many; the page may also end earlier by bytes.
+    pub limit: usize,
+    /// `append` datasets: records of this time or later.
+    pub from: Option<WallClock>,
+    /// `append` datasets: records before this time.
+    pub to: Option<WallClock>,
+}
+
+/// A page of documents: one consistent view, no commit half of which shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    /// In key order.
+    pub documents: Vec<Document>,
+    /// The value for `after` that continues; none at the end.
+    pub next: Option<String>,
+}
+
+/// A dataset as status pages show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetInfo {
+    /// Its name.
+    pub dataset: DatasetId,
+    /// What it holds.
+    pub kind: Kind,
+    /// Whether it runs.
+    pub state: DatasetState,
+    /// Why it doesn't run, or what is wrong though it runs.
+    pub reason: Option<String>,
+    /// How often its actors were rebuilt.
+    pub restarts: u64,
+    /// What it holds and where it stands; none while it can't tell.
+    pub contents: Option<DatasetContents>,
+}
+
+/// What a running dataset holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetContents {
+    /// Live documents, or records of an `append` dataset.
+    pub documents: u64,
+    /// Commits in the log.
+    pub commits: u64,
+    /// Bytes of the log's frames.
+    pub oplog_bytes: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Registered collections; `*` where all are.
+    pub collections: Vec<String>,
+    /// The writer of this node's next commits; none before its first.
+    pub writer: Option<WriterId>,
+    /// What is applied and durable here.
+    pub vector: VersionVector,
+    /// Equal on replicas with the same registration and vector.
+    pub fingerprint: String,
+    /// Writers held back here because their clock is too far ahead.
+    pub held: Vec<HeldWriter>,
+    /// Commits taken in from peers since the dataset was opened.
+    pub received_commits: u64,
+    /// Commits refused since the dataset was opened.
+    pub refused_commits: u64,
+}
+
+/// A writer whose commits wait for this node's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldWriter {
+    /// Whose commits.
+    pub writer: WriterId,
+    /// The first one held.
+    pub seq: u64,
+    /// How far ahead its clock reading is.
+    pub ahead: Duration,
+}
+
+/// Whether a dataset runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatasetState {
+    /// It serves.
+    Running,
+    /// It is being opened or rebuilt.
+    Restarting,
+    /// It failed too often, or its store can't be opened; it is tried again slowly.
+    Failed,
+    /// It was paused.
+    Paused,
+    /// A snapshot is being taken in.
+    Importing,
+}
+
+impl DatasetState {
+    /// The word status pages use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Failed => "failed",
+            Self::Paused => "paused",
+            Self::Importing => "importing",
+        }
+    }
+}
+
+/// A peer as status pages show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerInfo {
+    /// Who.
+    pub peer: PeerId,
+    /// Whether a connection stands.
+    pub connected: bool,
+    /// Round trip time by ping.
+    pub rtt: Option<Duration>,
+    /// How each shared dataset stands.
+    pub datasets: Vec<(DatasetId, PeerDataset)>,
+}
+
+/// How a dataset stands to a peer's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerDataset {
+    /// Where it stands.
+    pub state: PeerState,
+    /// Commits that one side has and the other lacks.
+    pub lag_commits: u64,
+    /// Age of the oldest such commit, as far as clocks tell.
+    pub lag: Duration,
+    /// Why it was refused, or what is wrong.
+    pub reason: Option<String>,
+}
+
+/// Where a peer's replica stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerState {
+    /// Same commits.
+    InSync,
+    /// The peer lacks commits of ours.
+    Behind,
+    /// The peer has commits that we lack.
+    Ahead,
+    /// Each lacks commits of the other.
+    Diverged,
+    /// One side refused the other.
+    Refused,
+}
+
+impl PeerState {
+    /// The word status pages use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InSync => "in_sync",
+            Self::Behind => "behind",
+            Self::Ahead => "ahead",
+            Self::Diverged => "diverged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A dataset that can't answer now. Nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DatasetError {
+    /// No such dataset on this node.
+    #[error("no dataset {0} on this node")]
+    Unknown(DatasetId),
+    /// It is restarting, failed or paused.
+    #[error("dataset {dataset} is {}: {reason}", state.as_str())]
+    Unavailable { dataset: DatasetId, state: DatasetState, reason: String, retry_after: Duration },
+    /// Too many requests wait already.
+    #[error("dataset {dataset} has {waiting} requests waiting: try again")]
+    Overloaded { dataset: DatasetId, waiting: usize, retry_after: Duration },
+    /// Its store failed to read.
+    #[error("dataset {dataset} can't read its store: {reason}")]
+    Storage { dataset: DatasetId, reason: String },
+}
+
+/// Why a write was not acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The dataset can't take it now; nothing was written.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The request breaks a rule; nothing was written.
+    #[error(transparent)]
+    Refused(#[from] WriteRefusal),
+    /// The disk is full; nothing was acknowledged, and the dataset opens its store again.
+    #[error("dataset {dataset}: no space left on the disk; the write was not acknowledged")]
+    NoSpace { dataset: DatasetId },
+    /// The store failed while it was written: it may or may not have happened.
+    #[error("dataset {dataset}: the outcome of the write is unknown ({reason}): read it back before writing again")]
+    Unknown { dataset: DatasetId, reason: String },
+}
+
+/// A collection as status pages show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectionInfo {
+    /// Its name.
+    pub collection: Collection,
+    /// Whether it replicates.
+    pub registered: bool,
+    /// Live documents or records.
+    pub documents: u64,
+}

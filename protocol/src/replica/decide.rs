@@ -1,0 +1,301 @@
+//! Local writes: a group of requests becomes one commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::request::{put_or_append, record_key};
+use super::turn::{LocalBatch, Rows, Turn, Working, local_writer};
+use super::{Op, Replica, WriteOp, WriteRefusal, WriteRequest, WriterState, Written};
+use crate::commit::{Change, Draft, Entry, Parent};
+use crate::conflict::Stamp;
+use crate::hlc::{Hlc, WallClock};
+use crate::id::{Collection, Epoch, Hash, Key, Salt, WriterId};
+use crate::limits::{COMMIT_ENTRIES_MAX, COMMIT_SECTIONS_MAX, VALUE_BYTES_MAX};
+use crate::token::Token;
+use crate::value::{self, Value};
+use crate::wire::Kind;
+
+/// Payload that decide puts into one commit, bytes: with headers and keys it stays below the limit of a frame.
+const COMMIT_PAYLOAD_MAX: usize = 3 << 20;
+
+/// What a request turned into, before the commit's hash is known.
+struct Accepted {
+    last: Option<(Stamp, bool)>,
+    key: Option<Key>,
+    created: bool,
+    replicated: bool,
+}
+
+/// Entries of the commit in the making.
+#[derive(Default)]
+struct Gathered {
+    sections: BTreeMap<Collection, Vec<Entry>>,
+    local: Vec<(Collection, Entry)>,
+    entries: u32,
+    weight: usize,
+}
+
+impl Replica {
+    /// Decides a group of requests, first come first: as many of them as fit one commit. The outcomes are those of the first
+    /// requests, one each; the rest have to be asked again. The turn has at most one commit.
+    ///
+    /// # Errors
+    /// Whatever reading a row fails with.
+    pub fn decide<R: Rows>(
+        &self,
+        now: WallClock,
+        requests: &[WriteRequest],
+        rows: &R,
+        entropy: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(Turn, Vec<Result<Written, WriteRefusal>>), R::Error> {
+        let mut working = Working::new(self, rows);
+        let hlc = self.clock.tick(now);
+        let epoch = self.next_epoch(now, entropy);
+        let mut gathered = Gathered::default();
+        let mut outcomes = Vec::with_capacity(requests.len());
+        for request in requests {
+            if let Err(refusal) = fits_alone(request) {
+                outcomes.push(Err(refusal));
+                continue;
+            }
+            if !gathered.has_room_for(request) {
+                break;
+            }
+            let changes = match self.changes(&mut working, request)? {
+                Ok(changes) => changes,
+                Err(refusal) => {
+                    outcomes.push(Err(refusal));
+                    continue;
+                }
+            };
+            // Only now is it known how large the results of merges are.
+            let weight: usize = changes.iter().map(|(_, change, _)| change.weight()).sum();
+            if weight > COMMIT_PAYLOAD_MAX {
+                outcomes.push(Err(WriteRefusal::TooLarge("more than 3 MiB")));
+            } else if gathered.weight > 0 && gathered.weight + weight > COMMIT_PAYLOAD_MAX {
+                break;
+            } else {
+                outcomes.push(Ok(self.accept(&mut working, &mut gathered, changes, hlc, epoch)?));
+            }
+        }
+        let token = self.seal(&mut working, gathered, hlc, epoch, entropy);
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.map(|accepted| accepted.written(token))).collect();
+        Ok((working.finish(), outcomes))
+    }
+
+    fn next_epoch(&self, now: WallClock, entropy: &mut dyn FnMut(&mut [u8])) -> Epoch {
+        if let WriterState::Open(epoch) = self.writer {
+            return epoch;
+        }
+        let mut random = [0; 10];
+        entropy(&mut random);
+        Epoch::new(now.0, random)
+    }
+
+    fn accept<R: Rows>(
+        &self,
+        working: &mut Working<'_, R>,
+        gathered: &mut Gathered,
+        changes: Changes,
+        hlc: Hlc,
+        epoch: Epoch,
+    ) -> Result<Accepted, R::Error> {
+        let mut accepted = Accepted { last: None, key: None, created: false, replicated: true };
+        for (collection, change, created) in changes {
+            let replicated = self.settings.registration.contains(&collection);
+            let writer = if replicated { WriterId { peer: self.peer(), epoch } } else { local_writer(&self.settings) };
+            let stamp = Stamp { hlc, writer, index: gathered.entries };
+            accepted.replicated &= replicated;
+            accepted.last = Some((stamp, replicated));
+            accepted.created = created;
+            accepted.key = match &change {
+                Change::Append { .. } => Some(record_key(&stamp)),
+                other => other.key().cloned(),
+            };
+            working.apply(&collection, stamp, &change)?;
+            gathered.push(collection, change, replicated);
+        }
+        Ok(accepted)
+    }
+
+    /// The changes a request leads to, each with whether it makes a new document; nothing is applied yet, so that a refusal of
+    /// the last operation leaves nothing of the first.
+    fn changes<R: Rows>(
+        &self,
+        working: &mut Working<'_, R>,
+        request: &WriteRequest,
+    ) -> Result<Result<Changes, WriteRefusal>, R::Error> {
+        let mut changes = Vec::with_capacity(request.ops.len());
+        // What earlier operations of this request make of a document, where there is more than one.
+        let mut staged: BTreeMap<(&Collection, &Key), Option<Vec<u8>>> = BTreeMap::new();
+        for WriteOp { collection, op } in &request.ops {
+            if let Err(refusal) = self.op_fits_kind(op) {
+                return Ok(Err(refusal));
+            }
+            let key = op.key();
+            let current = match key {
+                None => None,
+                Some(key) => match staged.get(&(collection, key)) {
+                    Some(value) => value.clone(),
+                    None => working.row(collection, key)?.and_then(|row| row.value.clone()),
+                },
+            };
+            let created = current.is_none();
+            let change = match change_of(collection, op, current) {
+                Ok(Some(change)) => change,
+                Ok(None) => continue,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            if let (Some(key), true) = (key, request.ops.len() > 1) {
+                let value = if let Change::Put { value, .. } = &change { Some(value.clone()) } else { None };
+                staged.insert((collection, key), value);
+            }
+            changes.push((collection.clone(), change, created));
+        }
+        Ok(Ok(changes))
+    }
+
+    fn op_fits_kind(&self, op: &Op) -> Result<(), WriteRefusal> {
+        match (self.settings.kind, op) {
+            (Kind::Append, Op::Append { .. }) | (Kind::Documents, Op::Put { .. } | Op::Delete { .. } | Op::Merge { .. }) => {
+                Ok(())
+            }
+            (Kind::Append, _) => Err(WriteRefusal::AppendOnly),
+            (Kind::Documents, Op::Append { .. }) => Err(WriteRefusal::DocumentsOnly),
+        }
+    }
+
+    /// Seals what was gathered into records of the turn; the token of the commit, if there is one.
+    fn seal<R: Rows>(
+        &self,
+        working: &mut Working<'_, R>,
+        gathered: Gathered,
+        hlc: Hlc,
+        epoch: Epoch,
+        entropy: &mut dyn FnMut(&mut [u8]),
+    ) -> Option<Token> {
+        if gathered.entries == 0 {
+            return None;
+        }
+        working.clock = hlc;
+        let local = (!gathered.local.is_empty()).then_some(LocalBatch { hlc, entries: gathered.local });
+        if gathered.sections.is_empty() {
+            working.record(None, local);
+            return None;
+        }
+        let writer = WriterId { peer: self.peer(), epoch };
+        let last = working.line(&writer);
+        let with_salt = |(collection, entries): (Collection, Vec<Entry>)| {
+            let mut salt = Salt::ZERO;
+            entropy(&mut salt.0);
+            (collection, salt, entries)
+        };
+        let draft = Draft {
+            dataset: &self.settings.dataset,
+            lineage: self.settings.lineage,
+            epoch,
+            seq: last.map_or(1, |line| line.head.seq + 1),
+            previous: last.map_or(Hash::ZERO, |line| line.hash),
+            parent: if last.is_none() { self.parent_of(epoch) } else { None },
+            hlc,
+            sections: gathered.sections.into_iter().map(with_salt).collect(),
+        };
+        let commit = draft.seal(&self.settings.identity);
+        let token = Token::new(commit.writer(), commit.header().seq, commit.hash());
+        working.epoch = Some(epoch);
+        working.record(Some(commit), local);
+        Some(token)
+    }
+
+    /// Our newest line before `epoch`.
+    fn parent_of(&self, epoch: Epoch) -> Option<Parent> {
+        let own = self.lines.iter().filter(|(writer, _)| writer.peer == self.peer() && writer.epoch != epoch);
+        own.max_by_key(|(_, line)| line.head.hlc).map(|(writer, line)| Parent(writer.epoch, line.head.seq, line.hash))
+    }
+}
+
+type Changes = Vec<(Collection, Change, bool)>;
+
+impl Op {
+    fn key(&self) -> Option<&Key> {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key, .. } | Self::Merge { key, .. } => Some(key),
+            Self::Append { .. } => None,
+        }
+    }
+}
+
+/// The change an operation makes of a document's current value; `None` where there is nothing to do.
+fn change_of(collection: &Collection, op: &Op, current: Option<Vec<u8>>) -> Result<Option<Change>, WriteRefusal> {
+    let missing = |key: &Key| WriteRefusal::NotFound { collection: collection.clone(), key: key.clone() };
+    match op {
+        Op::Put { key, value } => sized(value.clone()).map(|value| Some(put_or_append(Some(key.clone()), value))),
+        Op::Append { value } => sized(value.clone()).map(|value| Some(put_or_append(None, value))),
+        Op::Delete { key, must_exist } => match (current, must_exist) {
+            (Some(_), _) => Ok(Some(Change::Delete { key: key.clone() })),
+            (None, true) => Err(missing(key)),
+            (None, false) => Ok(None),
+        },
+        Op::Merge { key, must_exist: true, .. } if current.is_none() => Err(missing(key)),
+        Op::Merge { key, patch, .. } => {
+            // A stored value was validated when it came in; should it not decode after all, the patch stands alone.
+            let old = current.and_then(|bytes| value::decode(&bytes).ok()).unwrap_or(Value::Null);
+            let merged = old.merge_patch(patch.clone()).encode();
+            sized(merged).map(|value| Some(Change::Put { key: key.clone(), value }))
+        }
+    }
+}
+
+fn sized(value: Vec<u8>) -> Result<Vec<u8>, WriteRefusal> {
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(WriteRefusal::ValueTooLarge { bytes: value.len(), limit: VALUE_BYTES_MAX });
+    }
+    Ok(value)
+}
+
+/// Whether a request would fit a commit of its own.
+fn fits_alone(request: &WriteRequest) -> Result<(), WriteRefusal> {
+    let collections: BTreeSet<_> = request.ops.iter().map(|write| &write.collection).collect();
+    if request.ops.len() > COMMIT_ENTRIES_MAX {
+        return Err(WriteRefusal::TooLarge("more than 4096 entries"));
+    }
+    if collections.len() > COMMIT_SECTIONS_MAX {
+        return Err(WriteRefusal::TooLarge("more than 64 collections"));
+    }
+    if request.weight() > COMMIT_PAYLOAD_MAX {
+        return Err(WriteRefusal::TooLarge("more than 3 MiB"));
+    }
+    Ok(())
+}
+
+impl Gathered {
+    fn has_room_for(&self, request: &WriteRequest) -> bool {
+        let new = request.ops.iter().map(|write| &write.collection).filter(|collection| !self.sections.contains_key(collection));
+        self.entries as usize + request.ops.len() <= COMMIT_ENTRIES_MAX
+            && self.sections.len() + new.collect::<BTreeSet<_>>().len() <= COMMIT_SECTIONS_MAX
+            && (self.entries == 0 || self.weight + request.weight() <= COMMIT_PAYLOAD_MAX)
+    }
+
+    fn push(&mut self, collection: Collection, change: Change, replicated: bool) {
+        self.weight += change.weight();
+        let entry = Entry { index: self.entries, change };
+        self.entries += 1;
+        if replicated {
+            self.sections.entry(collection).or_default().push(entry);
+        } else {
+            self.local.push((collection, entry));
+        }
+    }
+}
+
+impl Accepted {
+    fn written(self, token: Option<Token>) -> Written {
+        let replicated_some = self.last.is_some_and(|(_, replicated)| replicated);
+        Written {
+            token: token.filter(|_| replicated_some),
+            stamp: self.last.map(|(stamp, _)| stamp),
+            key: self.key,
+            created: self.created,
+            replicated: self.replicated,
+        }
+    }
+}

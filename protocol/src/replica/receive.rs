@@ -1,0 +1,121 @@
+//! Commits of other writers, and of our own past: whether they count, and what they lead to.
+
+use super::turn::{Rows, Turn, Working};
+use super::{Replica, WriterState};
+use crate::commit::{Change, Commit};
+use crate::conflict::Stamp;
+use crate::hlc::{Hlc, WallClock};
+use crate::id::Tag;
+use crate::wire::Kind;
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// In the turn.
+    Applied,
+    /// Here already.
+    Duplicate,
+    /// Not in the turn.
+    Refused(ReceiveRefusal),
+}
+
+/// Why a commit was not taken in. Nothing of it was applied; nothing is skipped, so later commits of the writer wait too.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiveRefusal {
+    /// Earlier commits of the writer are missing.
+    #[error("commits after {have} are missing")]
+    Gap { have: u64 },
+    /// Two commits of the writer share a number, or this one does not continue the chain.
+    #[error("commit {seq} does not continue the writer's chain: the writer's history forked")]
+    Fork { seq: u64 },
+    /// The clock reading does not grow.
+    #[error("the clock reading of commit {seq} does not grow")]
+    ClockStands { seq: u64 },
+    /// The clock reading lies too far ahead: the writer is held until our clock gets there.
+    #[error("the clock reading of commit {seq} is too far ahead of this node's clock")]
+    Held { seq: u64, hlc: Hlc },
+    /// A section of a collection that is registered here was left out.
+    #[error("a section of a registered collection was left out")]
+    MissingSections { tags: Vec<Tag> },
+    /// An operation that the dataset's kind does not know.
+    #[error("an operation that does not fit the dataset's kind")]
+    Kind,
+}
+
+impl Replica {
+    /// Decides about verified commits, in the order given; within a writer they should be in seq order.
+    ///
+    /// # Errors
+    /// Whatever reading a row fails with.
+    pub fn receive<R: Rows>(&self, now: WallClock, commits: Vec<Commit>, rows: &R) -> Result<(Turn, Vec<Verdict>), R::Error> {
+        let mut working = Working::new(self, rows);
+        let mut verdicts = Vec::with_capacity(commits.len());
+        for commit in commits {
+            match self.admit(&working, now, &commit) {
+                Verdict::Applied => {
+                    self.fold(&mut working, commit.keep_only(&self.tags))?;
+                    verdicts.push(Verdict::Applied);
+                }
+                other => verdicts.push(other),
+            }
+        }
+        Ok((working.finish(), verdicts))
+    }
+
+    fn admit<R: Rows>(&self, working: &Working<'_, R>, now: WallClock, commit: &Commit) -> Verdict {
+        let header = commit.header();
+        let seq = header.seq;
+        let line = working.line(&commit.writer());
+        let have = line.map_or(0, |line| line.head.seq);
+        let refuse = Verdict::Refused;
+        if seq > have + 1 {
+            return refuse(ReceiveRefusal::Gap { have });
+        }
+        if seq <= have {
+            let forked = line.is_some_and(|line| line.head.seq == seq && line.hash != commit.hash());
+            return if forked { refuse(ReceiveRefusal::Fork { seq }) } else { Verdict::Duplicate };
+        }
+        if line.is_some_and(|line| line.hash != header.previous) {
+            return refuse(ReceiveRefusal::Fork { seq });
+        }
+        if line.is_some_and(|line| line.head.hlc >= header.hlc) {
+            return refuse(ReceiveRefusal::ClockStands { seq });
+        }
+        if header.hlc.is_ahead_of(now, self.settings.max_clock_skew) {
+            return refuse(ReceiveRefusal::Held { seq, hlc: header.hlc });
+        }
+        let tags = commit.missing_for(&self.tags);
+        if !tags.is_empty() {
+            return refuse(ReceiveRefusal::MissingSections { tags });
+        }
+        if self.fits_kind(commit) { Verdict::Applied } else { refuse(ReceiveRefusal::Kind) }
+    }
+
+    fn fits_kind(&self, commit: &Commit) -> bool {
+        let appends = self.settings.kind == Kind::Append;
+        let mut changes = commit.sections().flat_map(|section| &section.entries);
+        changes.all(|entry| matches!(entry.change, Change::Append { .. }) == appends)
+    }
+
+    fn fold<R: Rows>(&self, working: &mut Working<'_, R>, commit: Commit) -> Result<(), R::Error> {
+        let (hlc, writer) = (commit.header().hlc, commit.writer());
+        for section in commit.sections() {
+            for entry in &section.entries {
+                working.apply(&section.collection, Stamp { hlc, writer, index: entry.index }, &entry.change)?;
+            }
+        }
+        working.clock = working.clock.receive(hlc);
+        // A commit of the very line we write under, from elsewhere: our directory is older than our own past.
+        if writer.peer == self.peer() && working.epoch == Some(writer.epoch) {
+            working.epoch = None;
+        }
+        working.record(Some(commit), None);
+        Ok(())
+    }
+
+    /// Whether our own line was found to go on elsewhere.
+    #[must_use]
+    pub fn must_open_epoch(&self) -> bool {
+        self.writer == WriterState::Closed
+    }
+}

@@ -1,0 +1,142 @@
+//! What a client asks to be written, and what it is told.
+
+use crate::commit::Change;
+use crate::conflict::Stamp;
+use crate::id::{Collection, Key};
+use crate::token::Token;
+use crate::value::Value;
+
+/// Writes that happen together or not at all.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WriteRequest {
+    /// In order; later ones see earlier ones.
+    pub ops: Vec<WriteOp>,
+}
+
+/// One write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WriteOp {
+    /// Where.
+    pub collection: Collection,
+    /// What.
+    pub op: Op,
+}
+
+/// What a write does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Sets a document; the value is deterministic CBOR.
+    Put { key: Key, value: Vec<u8> },
+    /// Deletes a document. Where there is none: refused if `must_exist`, else nothing happens.
+    Delete { key: Key, must_exist: bool },
+    /// Applies a JSON merge patch (RFC 7396). Where there is no document: refused if `must_exist`, else patches an empty one.
+    Merge { key: Key, patch: Value, must_exist: bool },
+    /// Adds a record under a key that the node chooses.
+    Append { value: Vec<u8> },
+}
+
+impl Op {
+    /// Bytes this adds to a commit, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Put { key, value } => key.as_str().len() + value.len() + 16,
+            Self::Append { value } => value.len() + 32,
+            Self::Delete { key, .. } => key.as_str().len() + 16,
+            // The result may be as large as the document; it is bounded again when it is known.
+            Self::Merge { key, .. } => key.as_str().len() + 1_024,
+        }
+    }
+}
+
+impl WriteRequest {
+    /// Bytes this adds to a commit, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.ops.iter().map(|write| write.op.weight()).sum()
+    }
+}
+
+/// What became of a write request that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Names the commit; none where everything stayed local or nothing had to be written.
+    pub token: Option<Token>,
+    /// Stamp of the request's last entry.
+    pub stamp: Option<Stamp>,
+    /// Key of the request's last put or append.
+    pub key: Option<Key>,
+    /// Whether the last put made a document that was not there.
+    pub created: bool,
+    /// Whether all of it replicates; `false` where a collection is not registered here.
+    pub replicated: bool,
+}
+
+/// Why a write request was refused. Nothing of it was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteRefusal {
+    /// The document to delete or patch is not there.
+    #[error("no document {key:?} in collection {collection:?}")]
+    NotFound { collection: Collection, key: Key },
+    /// An `append` dataset takes only appends of new records.
+    #[error("an append dataset only takes new records: use POST, or the op `append`")]
+    AppendOnly,
+    /// A `documents` dataset has no records to append.
+    #[error("`append` is for append datasets: put a document instead")]
+    DocumentsOnly,
+    /// The value is over its limit.
+    #[error("a value of {bytes} bytes is over the limit of {limit}")]
+    ValueTooLarge { bytes: usize, limit: usize },
+    /// The request does not fit into one commit.
+    #[error("the request does not fit into one commit ({0}): split it")]
+    TooLarge(&'static str),
+}
+
+/// The key of a record in an `append` dataset: it sorts by time, then by writer, then by place in the commit.
+#[must_use]
+pub fn record_key(stamp: &Stamp) -> Key {
+    let mut bytes = [0; 20];
+    bytes[..8].copy_from_slice(&stamp.hlc.0.to_be_bytes());
+    bytes[8..18].copy_from_slice(&writer_bytes(stamp));
+    // A commit has at most 4,096 entries.
+    bytes[18..].copy_from_slice(&u16::try_from(stamp.index).unwrap_or(u16::MAX).to_be_bytes());
+    let text = data_encoding::BASE32HEX_NOPAD.encode(&bytes).to_ascii_lowercase();
+    Key::new(&text).expect("32 letters and digits are a key")
+}
+
+/// Ten bytes that stand for a writer in record keys.
+fn writer_bytes(stamp: &Stamp) -> [u8; 10] {
+    let mut hasher = blake3::Hasher::new_derive_key("anabranch 1 record key");
+    hasher.update(&stamp.writer.peer.0);
+    hasher.update(&stamp.writer.epoch.0);
+    let mut bytes = [0; 10];
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// The part of a record key that its commit decides; the rest is the index.
+#[must_use]
+pub fn record_key_prefix(stamp: &Stamp) -> [u8; 18] {
+    let mut bytes = [0; 18];
+    bytes[..8].copy_from_slice(&stamp.hlc.0.to_be_bytes());
+    bytes[8..].copy_from_slice(&writer_bytes(stamp));
+    bytes
+}
+
+/// Reads a record key: the part its commit decides, and the index.
+#[must_use]
+pub fn parse_record_key(key: &Key) -> Option<([u8; 18], u32)> {
+    let bytes = data_encoding::BASE32HEX_NOPAD.decode(key.as_str().to_ascii_uppercase().as_bytes()).ok()?;
+    let bytes: [u8; 20] = bytes.try_into().ok()?;
+    let mut prefix = [0; 18];
+    prefix.copy_from_slice(&bytes[..18]);
+    Some((prefix, u32::from(u16::from_be_bytes([bytes[18], bytes[19]]))))
+}
+
+/// The change that an operation with a known outcome makes.
+pub(super) fn put_or_append(key: Option<Key>, value: Vec<u8>) -> Change {
+    match key {
+        Some(key) => Change::Put { key, value },
+        None => Change::Append { value },
+    }
+}

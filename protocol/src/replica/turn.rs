@@ -1,0 +1,234 @@
+//! A turn in the making: what a group of inputs changes, before anything is durable.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Line, Replica, ReplicaSettings};
+use crate::commit::{Change, Commit, Entry};
+use crate::conflict::{ConflictPolicy, LastWriterWins, Row, Stamp};
+use crate::fingerprint::{RowHasher, Tally};
+use crate::hlc::Hlc;
+use crate::id::{Collection, Epoch, Key, WriterId};
+use crate::wire::Kind;
+
+/// Reads the rows that are durable now.
+pub trait Rows {
+    /// Why a read fails.
+    type Error;
+    /// The state of a document, tombstones included.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, Self::Error>;
+}
+
+/// What a turn is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Turn {
+    /// To be logged, in this order, before anything else.
+    pub records: Vec<Record>,
+    /// To be written once the records are durable.
+    pub rows: Vec<RowWrite>,
+}
+
+impl Turn {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
+/// One record of the log: a commit, or writes to collections that don't replicate, with what they lead to.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The commit, as it is kept here.
+    pub commit: Option<Commit>,
+    /// Writes to collections that are not registered.
+    pub local: Option<LocalBatch>,
+    /// What holds after the record, as absolute results: taking a record in twice changes nothing.
+    pub effects: Effects,
+}
+
+/// Writes that stay on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalBatch {
+    /// Their clock reading.
+    pub hlc: Hlc,
+    /// Entries and their collections.
+    pub entries: Vec<(Collection, Entry)>,
+}
+
+/// Absolute results of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Effects {
+    /// The clock after it.
+    #[serde(rename = "c")]
+    pub clock: Hlc,
+    /// Tallies of the collections it touched.
+    #[serde(rename = "t")]
+    pub tallies: Vec<(Collection, Tally)>,
+    /// The epoch this node writes under after it.
+    #[serde(rename = "e")]
+    pub epoch: Option<Epoch>,
+}
+
+/// A row to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowWrite {
+    /// Where.
+    pub collection: Collection,
+    /// Which document.
+    pub key: Key,
+    /// Its new state.
+    pub row: Row,
+}
+
+/// The writer that stamps rows of collections which don't replicate.
+pub(super) fn local_writer(settings: &ReplicaSettings) -> WriterId {
+    WriterId { peer: settings.identity.peer(), epoch: Epoch::ZERO }
+}
+
+/// State on top of a replica while a turn is made.
+pub(super) struct Working<'a, R> {
+    pub replica: &'a Replica,
+    rows: &'a R,
+    pub lines: BTreeMap<WriterId, Line>,
+    pub clock: Hlc,
+    pub epoch: Option<Epoch>,
+    tallies: BTreeMap<Collection, Tally>,
+    touched: Vec<Collection>,
+    hashers: BTreeMap<Collection, RowHasher>,
+    /// Rows read or made in this turn, and whether they were made.
+    overlay: BTreeMap<(Collection, Key), (Option<Row>, bool)>,
+    records: Vec<Record>,
+}
+
+impl<'a, R: Rows> Working<'a, R> {
+    pub fn new(replica: &'a Replica, rows: &'a R) -> Self {
+        Self {
+            replica,
+            rows,
+            lines: BTreeMap::new(),
+            clock: replica.clock,
+            epoch: replica.writer.epoch(),
+            tallies: BTreeMap::new(),
+            touched: Vec::new(),
+            hashers: BTreeMap::new(),
+            overlay: BTreeMap::new(),
+            records: Vec::new(),
+        }
+    }
+
+    pub fn line(&self, writer: &WriterId) -> Option<Line> {
+        self.lines.get(writer).or_else(|| self.replica.lines.get(writer)).copied()
+    }
+
+    /// The state of a document as this turn would leave it.
+    pub fn row(&mut self, collection: &Collection, key: &Key) -> Result<Option<&Row>, R::Error> {
+        let place = (collection.clone(), key.clone());
+        if !self.overlay.contains_key(&place) {
+            let row = self.rows.row(collection, key)?;
+            self.overlay.insert(place.clone(), (row, false));
+        }
+        Ok(self.overlay[&place].0.as_ref())
+    }
+
+    /// Folds one entry into the state.
+    pub fn apply(&mut self, collection: &Collection, stamp: Stamp, change: &Change) -> Result<(), R::Error> {
+        let policy = LastWriterWins;
+        let Some(state) = policy.state(stamp, change) else {
+            self.tally(collection).live += 1;
+            return Ok(());
+        };
+        let Some(key) = change.key() else { return Ok(()) };
+        let old = self.row(collection, key)?.cloned();
+        let new = match &old {
+            Some(old) => policy.join(old.clone(), state),
+            None => state,
+        };
+        if old.as_ref() == Some(&new) {
+            return Ok(());
+        }
+        let removed = old.filter(|row| row.value.is_some()).map(|row| self.row_hash(collection, key, &row));
+        let added = new.value.is_some().then(|| self.row_hash(collection, key, &new));
+        let tally = self.tally(collection);
+        removed.into_iter().for_each(|hash| tally.remove(hash));
+        added.into_iter().for_each(|hash| tally.add(hash));
+        self.overlay.insert((collection.clone(), key.clone()), (Some(new), true));
+        Ok(())
+    }
+
+    fn row_hash(&mut self, collection: &Collection, key: &Key, row: &Row) -> u128 {
+        if !self.hashers.contains_key(collection) {
+            let hasher = RowHasher::new(&self.replica.settings.dataset, collection);
+            self.hashers.insert(collection.clone(), hasher);
+        }
+        self.hashers[collection].hash(key, &row.stamp, &row.content)
+    }
+
+    fn tally(&mut self, collection: &Collection) -> &mut Tally {
+        if !self.touched.contains(collection) {
+            self.touched.push(collection.clone());
+        }
+        let before = self.replica.tallies.get(collection).copied().unwrap_or_default();
+        self.tallies.entry(collection.clone()).or_insert(before)
+    }
+
+    /// Ends a record: what was folded since the last one is its effects.
+    pub fn record(&mut self, commit: Option<Commit>, local: Option<LocalBatch>) {
+        let tallies = std::mem::take(&mut self.touched);
+        let tallies = tallies.into_iter().map(|collection| (collection.clone(), self.tallies[&collection])).collect();
+        let effects = Effects { clock: self.clock, tallies, epoch: self.epoch };
+        if let Some(commit) = &commit {
+            self.lines.insert(commit.writer(), Line::of(commit));
+        }
+        self.records.push(Record { commit, local, effects });
+    }
+
+    pub fn finish(self) -> Turn {
+        let made = self.overlay.into_iter().filter_map(|((collection, key), (row, made))| match row {
+            Some(row) if made => Some(RowWrite { collection, key, row }),
+            _ => None,
+        });
+        Turn { rows: made.collect(), records: self.records }
+    }
+}
+
+/// The rows that a record leads to, given what the store has.
+pub(super) fn replay<R: Rows>(settings: &ReplicaSettings, record: &Record, rows: &R) -> Result<Vec<RowWrite>, R::Error> {
+    if settings.kind == Kind::Append {
+        return Ok(Vec::new());
+    }
+    let mut states = BTreeMap::new();
+    for (collection, stamp, change) in entries(settings, record) {
+        let (Some(state), Some(key)) = (LastWriterWins.state(stamp, change), change.key()) else { continue };
+        let place = (collection.clone(), key.clone());
+        let old = match states.remove(&place) {
+            Some(row) => Some(row),
+            None => rows.row(collection, key)?,
+        };
+        let new = old.map_or_else(|| state.clone(), |old| LastWriterWins.join(old, state.clone()));
+        states.insert(place, new);
+    }
+    Ok(states.into_iter().map(|((collection, key), row)| RowWrite { collection, key, row }).collect())
+}
+
+/// Every entry of a record with its stamp.
+fn entries<'a>(settings: &ReplicaSettings, record: &'a Record) -> Vec<(&'a Collection, Stamp, &'a Change)> {
+    let mut all = Vec::new();
+    if let Some(commit) = &record.commit {
+        let (hlc, writer) = (commit.header().hlc, commit.writer());
+        for section in commit.sections() {
+            let stamp = |entry: &Entry| Stamp { hlc, writer, index: entry.index };
+            all.extend(section.entries.iter().map(|entry| (&section.collection, stamp(entry), &entry.change)));
+        }
+    }
+    if let Some(local) = &record.local {
+        let writer = local_writer(settings);
+        let stamp = |entry: &Entry| Stamp { hlc: local.hlc, writer, index: entry.index };
+        all.extend(local.entries.iter().map(|(collection, entry)| (collection, stamp(entry), &entry.change)));
+    }
+    all
+}
