@@ -195,6 +195,13 @@ impl Commit {
         })
     }
 
+    /// Bytes of the frame, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let body = |body: &Body| if let Body::Here { bytes, .. } = body { bytes.len() + 8 } else { 1 };
+        self.frame.header_bytes.len() + 80 + self.frame.bodies.iter().map(body).sum::<usize>()
+    }
+
     /// Tags of the sections that were left out of this copy.
     pub fn left_out(&self) -> impl Iterator<Item = Tag> {
         let missing = |(listed, body): (&SectionRef, &Body)| matches!(body, Body::LeftOut).then_some(listed.tag);
