@@ -50,7 +50,7 @@ impl Registration {
     /// Whether this is within what the protocol allows and has one encoding.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.collections.len() <= REGISTRATION_COLLECTIONS_MAX && !(self.all && !self.collections.is_empty())
+        self.collections.len() <= REGISTRATION_COLLECTIONS_MAX && (!self.all || self.collections.is_empty())
     }
 
     /// The registration as headers name collections.

@@ -330,9 +330,7 @@ impl Request {
                 bounded(m.wants.len() <= PULL_WANTS_MAX && m.wants.iter().all(Want::is_valid), "wants")?;
                 bounded(m.bytes_max <= PAGE_BYTES_MAX as u64, "page size")
             }
-            Self::Push(m) => {
-                dataset_is_valid(m.dataset.as_ref())
-            }
+            Self::Push(m) => dataset_is_valid(m.dataset.as_ref()),
             Self::Confirm(m) => {
                 dataset_is_valid(m.dataset.as_ref())?;
                 bounded(m.statements.len() <= 1_024, "statements")
