@@ -137,6 +137,8 @@ pub struct PeerInfo {
     pub connected: bool,
     /// Round trip time by ping.
     pub rtt: Option<Duration>,
+    /// Addresses it was seen at or told, as multiaddrs.
+    pub addresses: Vec<String>,
     /// How each shared dataset stands.
     pub datasets: Vec<(DatasetId, PeerDataset)>,
 }

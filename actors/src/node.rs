@@ -1,5 +1,8 @@
 //! The node: supervises datasets, routes by dataset id, owns the transport handle.
 
+mod router;
+mod sessions;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +15,15 @@ use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use anabranch_protocol::wire::Kind;
 
+use actix::prelude::*;
+use futures::future::join_all;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use self::router::{AskPeers, DatasetReady, Event, Node};
 use crate::api::{CollectionInfo, DatasetError, DatasetInfo, Document, ListQuery, Listing, PeerInfo, WriteError};
+use crate::dataset::DatasetHandle;
+use crate::dataset::supervisor::SupervisorContext;
 use crate::store::StoreEngine;
 use crate::transport::{SharedTransport, TransportEvent};
 
@@ -67,61 +78,134 @@ pub struct SyncSettings {
 
 /// A running node. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct NodeHandle {}
+pub struct NodeHandle {
+    peer: PeerId,
+    datasets: Datasets,
+    node: Addr<Node>,
+    pump: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// The datasets of a node, by name.
+pub(crate) type Datasets = Arc<BTreeMap<DatasetId, DatasetHandle>>;
 
 impl NodeHandle {
     /// Starts the actors of a node inside the running actix system. Network events come in through `events`.
-    pub fn start(
-        settings: NodeSettings,
-        transport: SharedTransport,
-        events: tokio::sync::mpsc::Receiver<TransportEvent>,
-    ) -> Self {
-        let _ = (settings, transport, events);
-        Self {}
+    #[must_use]
+    pub fn start(settings: NodeSettings, transport: SharedTransport, mut events: mpsc::Receiver<TransportEvent>) -> Self {
+        let peer = settings.identity.peer();
+        let cache_bytes = settings.cache_bytes / (settings.datasets.len().max(1) as u64);
+        let (ready, mut readies) = mpsc::unbounded_channel();
+        let start = |(dataset, dataset_settings): (&DatasetId, &DatasetSettings)| {
+            transport.subscribe(dataset.clone());
+            let context = SupervisorContext {
+                dataset: dataset.clone(),
+                settings: dataset_settings.clone(),
+                node: settings.clone(),
+                cache_bytes,
+                transport: transport.clone(),
+                ready: ready.clone(),
+            };
+            (dataset.clone(), DatasetHandle::start(context))
+        };
+        let datasets: Datasets = Arc::new(settings.datasets.iter().map(start).collect());
+        let node = Node::new(&settings, transport, datasets.clone()).start();
+        let address = node.clone();
+        let pump = actix::spawn(async move {
+            loop {
+                // Awaiting each event keeps the transport's bounded channel the only queue.
+                let delivered = tokio::select! {
+                    biased;
+                    Some(dataset) = readies.recv() => address.send(DatasetReady(dataset)).await,
+                    Some(event) = events.recv() => address.send(Event(event)).await,
+                    else => return,
+                };
+                if delivered.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { peer, datasets, node, pump: Arc::new(std::sync::Mutex::new(Some(pump))) }
     }
+
     /// This node's peer id.
+    #[must_use]
     pub fn peer_id(&self) -> PeerId {
-        todo!()
+        self.peer
     }
+
+    fn find(&self, dataset: &DatasetId) -> Result<&DatasetHandle, DatasetError> {
+        self.datasets.get(dataset).ok_or_else(|| DatasetError::Unknown(dataset.clone()))
+    }
+
     /// All datasets.
     pub async fn datasets(&self) -> Vec<DatasetInfo> {
-        todo!()
+        join_all(self.datasets.values().map(DatasetHandle::info)).await
     }
+
     /// One dataset.
+    ///
+    /// # Errors
+    /// [`DatasetError::Unknown`].
     pub async fn dataset(&self, dataset: &DatasetId) -> Result<DatasetInfo, DatasetError> {
-        let _ = dataset;
-        todo!()
+        Ok(self.find(dataset)?.info().await)
     }
+
     /// Opens every dataset and waits until each runs or was found not to.
     pub async fn open_all(&self) {
-        todo!()
+        join_all(self.datasets.values().map(|dataset| async { drop(dataset.running().await) })).await;
     }
-    /// Collections of a dataset.
+
+    /// Collections of a dataset: those registered and those that hold something.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
     pub async fn collections(&self, dataset: &DatasetId) -> Result<Vec<CollectionInfo>, DatasetError> {
-        let _ = dataset;
-        todo!()
+        self.find(dataset)?.collections().await
     }
+
     /// All peers heard of since the start.
     pub async fn peers(&self) -> Vec<PeerInfo> {
-        todo!()
+        let Ok(mut peers) = self.node.send(AskPeers).await else { return Vec::new() };
+        for (dataset, handle) in self.datasets.iter() {
+            let Some(standings) = handle.standings().await else { continue };
+            for (peer, standing) in standings.peers {
+                if let Some(info) = peers.iter_mut().find(|info| info.peer == peer) {
+                    info.datasets.push((dataset.clone(), standing));
+                }
+            }
+        }
+        peers
     }
+
     /// Writes; resolves once the write is durable here.
+    ///
+    /// # Errors
+    /// [`WriteError`].
     pub async fn write(&self, dataset: &DatasetId, request: WriteRequest) -> Result<Written, WriteError> {
-        let _ = (dataset, request);
-        todo!()
+        self.find(dataset)?.write(request).await
     }
+
     /// A document.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
     pub async fn get(&self, dataset: &DatasetId, collection: &Collection, key: &Key) -> Result<Option<Document>, DatasetError> {
-        let _ = (dataset, collection, key);
-        todo!()
+        self.find(dataset)?.get(collection.clone(), key.clone()).await
     }
+
     /// A page of documents.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
     pub async fn list(&self, dataset: &DatasetId, collection: &Collection, query: ListQuery) -> Result<Listing, DatasetError> {
-        let _ = (dataset, collection, query);
-        todo!()
+        self.find(dataset)?.list(collection.clone(), query).await
     }
-    /// Stops: writes in flight finish, stores are closed.
+
+    /// Stops: stores are settled and closed.
     pub async fn stop(&self) {
-        todo!()
+        if let Some(pump) = self.pump.lock().ok().and_then(|mut pump| pump.take()) {
+            pump.abort();
+        }
+        join_all(self.datasets.values().map(DatasetHandle::stop)).await;
     }
 }

@@ -17,10 +17,20 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(test)]
+mod contract;
+pub mod fault;
+pub mod memory;
+pub mod sled;
+
+pub use self::fault::{FaultEngine, FaultPlan};
+pub use self::memory::MemoryEngine;
+pub use self::sled::SledEngine;
+
 /// Largest value one key may hold, in bytes. Above it sled may write blob files, which no barrier covers.
 pub const PART_BYTES_MAX: usize = 7_168;
-/// Largest key, in bytes.
-pub const KEY_BYTES_MAX: usize = 2_048;
+/// Largest key, in bytes: room for a document's key of 1,024 bytes and what the layout puts before it.
+pub const KEY_BYTES_MAX: usize = 1_536;
 
 /// Ordered key–value store of one dataset. See the module documentation for the contract.
 pub trait Store: Send + Sync + fmt::Debug {
@@ -33,12 +43,25 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Visits keys in `[start, end)` in byte order until the visitor breaks.
     fn scan(&self, start: &[u8], end: &[u8], visit: &mut Visitor<'_>) -> Result<(), StoreError>;
     /// The greatest key in `[start, end)` and its value.
-    fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<Row>, StoreError>;
     /// Makes everything before this call durable.
     fn barrier(&self) -> Result<(), StoreError>;
     /// Bytes on disk (or in memory), approximately; cheap enough for a status page.
     fn size_bytes(&self) -> u64;
 }
+
+/// Refuses a key or value that is over the limits, before anything is written.
+fn check_sizes(key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    for (what, bytes, limit) in [("key", key.len(), KEY_BYTES_MAX), ("value", value.len(), PART_BYTES_MAX)] {
+        if bytes > limit {
+            return Err(StoreError::TooLarge { what, bytes, limit });
+        }
+    }
+    Ok(())
+}
+
+/// A key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
 
 /// What a scan calls for each key and value.
 pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;

@@ -13,6 +13,7 @@ pub mod commit;
 pub mod confirmation;
 pub mod conflict;
 pub mod fingerprint;
+pub mod handshake;
 pub mod hlc;
 pub mod id;
 pub mod limits;

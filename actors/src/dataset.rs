@@ -1,0 +1,25 @@
+//! One dataset: a supervisor and its children on an arbiter of their own, over a store on a thread of its own.
+//!
+//! ```text
+//! DatasetSupervisor
+//! ├─ Oplog          the only writer: decide → commit (durable) → evolve → tell
+//! ├─ Clock          our vector and peers'; announcements; skew
+//! ├─ Confirmation   signed statements of what is on stable storage
+//! └─ Sync           pushes, pulls, answers
+//! ```
+
+pub mod clock;
+pub mod confirmation;
+pub mod death_watch;
+mod handle;
+mod identity;
+mod layout;
+pub mod ledger;
+mod log;
+pub mod oplog;
+pub mod store_thread;
+pub mod supervisor;
+pub mod sync;
+pub mod view;
+
+pub use handle::DatasetHandle;

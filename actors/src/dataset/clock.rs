@@ -1,0 +1,254 @@
+//! Clock: publishes our vector, knows peers' vectors, watches skew; never touches the disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use anabranch_protocol::hlc::Hlc;
+use anabranch_protocol::id::{DatasetId, PeerId, WriterId};
+use anabranch_protocol::plan::{Standing, standing};
+use anabranch_protocol::vector::VersionVector;
+use anabranch_protocol::wire::{Announce, Held};
+use tokio::sync::oneshot;
+
+use super::death_watch::DeathWatch;
+use super::oplog::{Stop, Told};
+use crate::api::{HeldWriter, PeerDataset, PeerState};
+use crate::node::Clock as WallClockSource;
+use crate::transport::SharedTransport;
+
+/// Heads in one announcement; the digest stands for the rest.
+const ANNOUNCED_HEADS_MAX: usize = 128;
+
+/// What a peer has, as far as we know.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct PeerHas {
+    /// Who.
+    pub peer: PeerId,
+    /// What.
+    pub vector: Arc<VersionVector>,
+}
+
+/// Writers that a peer holds back: ours among them is what our user must hear.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct PeerHolds {
+    /// Who.
+    pub peer: PeerId,
+    /// Whom.
+    pub held: Vec<Held>,
+}
+
+/// Writers that are held back here.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct HeldHere(pub Vec<Held>);
+
+/// The session with a peer ended.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct Forget(pub PeerId);
+
+/// How peers stand, and what is wrong with clocks.
+#[derive(Debug, Clone, Default)]
+pub struct Standings {
+    /// Per peer of this dataset.
+    pub peers: Vec<(PeerId, PeerDataset)>,
+    /// Writers held back here.
+    pub held: Vec<HeldWriter>,
+    /// What the user should know, in words.
+    pub reason: Option<String>,
+}
+
+/// Asks for [`Standings`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AskStandings(pub oneshot::Sender<Standings>);
+
+/// See the module documentation.
+pub struct Clock {
+    dataset: DatasetId,
+    me: PeerId,
+    wall: Arc<dyn WallClockSource>,
+    transport: SharedTransport,
+    announce_interval: Duration,
+    vector: Arc<VersionVector>,
+    announced: Arc<VersionVector>,
+    announcing: bool,
+    peers: BTreeMap<PeerId, Arc<VersionVector>>,
+    held: Vec<Held>,
+    held_by: BTreeMap<PeerId, Vec<Held>>,
+    _death_watch: DeathWatch,
+}
+
+impl Clock {
+    pub(super) fn new(
+        dataset: DatasetId,
+        me: PeerId,
+        wall: Arc<dyn WallClockSource>,
+        transport: SharedTransport,
+        announce_interval: Duration,
+        vector: Arc<VersionVector>,
+        death_watch: DeathWatch,
+    ) -> Self {
+        Self {
+            dataset,
+            me,
+            wall,
+            transport,
+            announce_interval,
+            announced: vector.clone(),
+            vector,
+            announcing: false,
+            peers: BTreeMap::new(),
+            held: Vec::new(),
+            held_by: BTreeMap::new(),
+            _death_watch: death_watch,
+        }
+    }
+
+    /// Announces what changed, gathered over the announce interval.
+    fn announce_soon(&mut self, ctx: &mut Context<Self>) {
+        if self.announcing || self.peers.is_empty() {
+            return;
+        }
+        self.announcing = true;
+        if self.announce_interval.is_zero() {
+            self.announce();
+        } else {
+            ctx.run_later(self.announce_interval, |clock, _| clock.announce());
+        }
+    }
+
+    fn announce(&mut self) {
+        self.announcing = false;
+        // A peer that was pushed to knows already; gossip is for those further away.
+        if self.peers.values().all(|peer| peer.covers(&self.vector)) {
+            return;
+        }
+        let changed = self.vector.iter().filter(|(writer, head)| self.announced.head(writer) != Some(**head));
+        let heads = changed.take(ANNOUNCED_HEADS_MAX).map(|(writer, head)| (*writer, *head)).collect();
+        self.transport.announce(Announce { dataset: self.dataset.to_wire(), digest: self.vector.digest(), heads });
+        self.announced = self.vector.clone();
+    }
+
+    fn standing(&self, theirs: &VersionVector) -> PeerDataset {
+        let state = match standing(&self.vector, theirs) {
+            Standing::InSync => PeerState::InSync,
+            Standing::Behind => PeerState::Ahead,
+            Standing::Ahead => PeerState::Behind,
+            Standing::Diverged => PeerState::Diverged,
+        };
+        let lag_commits = self.vector.missing(theirs) + theirs.missing(&self.vector);
+        let lag = lag(&self.vector, theirs).max(lag(theirs, &self.vector));
+        PeerDataset { state, lag_commits, lag, reason: None }
+    }
+
+    fn reason(&self) -> Option<String> {
+        let holds_us = |held: &&Held| held.writer.peer == self.me;
+        let ours = self.held_by.iter().find_map(|(peer, held)| held.iter().find(holds_us).map(|held| (peer, held)));
+        if let Some((peer, held)) = ours {
+            return Some(format!(
+                "peer {peer} holds back this node's commits from {} on: this node's clock is too far ahead; set the clock right",
+                held.seq
+            ));
+        }
+        self.held.first().map(|held| {
+            let ahead = humane(self.ahead(held.hlc));
+            format!(
+                "commits of {} from {} on are held back: their clock is {ahead} ahead of this node's",
+                held.writer.peer, held.seq
+            )
+        })
+    }
+
+    fn ahead(&self, hlc: Hlc) -> Duration {
+        Duration::from_millis(hlc.millis().saturating_sub(self.wall.now().0))
+    }
+}
+
+/// How far the clock of what `behind` lacks has gone on since what it has.
+fn lag(behind: &VersionVector, ahead: &VersionVector) -> Duration {
+    let lacking = |(writer, head): (&WriterId, &anabranch_protocol::vector::Head)| {
+        let known = behind.head(writer).map_or(head.hlc, |known| known.hlc);
+        head.hlc.millis().saturating_sub(known.millis())
+    };
+    Duration::from_millis(ahead.iter().map(lacking).max().unwrap_or(0))
+}
+
+fn humane(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+impl Actor for Clock {
+    type Context = Context<Self>;
+}
+
+impl Handler<Told> for Clock {
+    type Result = ();
+    fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
+        self.vector = committed.vector.clone();
+        self.announce_soon(ctx);
+    }
+}
+
+impl Handler<PeerHas> for Clock {
+    type Result = ();
+    fn handle(&mut self, PeerHas { peer, vector }: PeerHas, _: &mut Context<Self>) {
+        self.peers.insert(peer, vector);
+    }
+}
+
+impl Handler<PeerHolds> for Clock {
+    type Result = ();
+    fn handle(&mut self, PeerHolds { peer, held }: PeerHolds, _: &mut Context<Self>) {
+        if held.iter().any(|held| held.writer.peer == self.me) && !self.held_by.contains_key(&peer) {
+            tracing::warn!(dataset = %self.dataset, %peer, "the peer holds back our commits: our clock is too far ahead");
+        }
+        if held.is_empty() {
+            self.held_by.remove(&peer);
+        } else {
+            self.held_by.insert(peer, held);
+        }
+    }
+}
+
+impl Handler<HeldHere> for Clock {
+    type Result = ();
+    fn handle(&mut self, HeldHere(held): HeldHere, _: &mut Context<Self>) {
+        self.held = held;
+    }
+}
+
+impl Handler<Forget> for Clock {
+    type Result = ();
+    fn handle(&mut self, Forget(peer): Forget, _: &mut Context<Self>) {
+        self.peers.remove(&peer);
+    }
+}
+
+impl Handler<AskStandings> for Clock {
+    type Result = ();
+    fn handle(&mut self, AskStandings(reply): AskStandings, _: &mut Context<Self>) {
+        let peers = self.peers.iter().map(|(peer, theirs)| (*peer, self.standing(theirs))).collect();
+        let shown = |held: &Held| HeldWriter { writer: held.writer, seq: held.seq, ahead: self.ahead(held.hlc) };
+        let held = self.held.iter().map(shown).collect();
+        // Whoever asked may have gone.
+        let _ = reply.send(Standings { peers, held, reason: self.reason() });
+    }
+}
+
+impl Handler<Stop> for Clock {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,260 @@
+//! How the rest of the node reaches a dataset.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use anabranch_protocol::id::{Collection, DatasetId, Key, WriterId};
+use anabranch_protocol::registration::Registration;
+use anabranch_protocol::replica::{WriteRequest, Written};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use super::clock::{AskStandings, Standings};
+use super::oplog::{LedgerStatus, Status, Write};
+use super::supervisor::{DatasetSupervisor, Gate, Open, Running, Shutdown, SupervisorContext};
+use super::view::View;
+use crate::api::{
+    CollectionInfo, DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError,
+};
+use crate::store::StoreError;
+
+/// Payload of writes that may wait, in KiB.
+const WAITING_KIB_MAX: u32 = 32 << 10;
+/// Writes that may wait; each takes at least one KiB of the bound above.
+const WRITE_KIB_MIN: usize = 4;
+/// Reads of one dataset that may be on threads at once: a slow disk must not take the readers of the others.
+const READS_MAX: usize = 8;
+/// Reads that may wait for one of those.
+const READS_WAITING_MAX: usize = 256;
+/// How long a caller waits for a dataset that is being opened.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a status page waits for a dataset.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A dataset of this node, running or not. Cheap to share.
+#[derive(Debug)]
+pub struct DatasetHandle {
+    context: SupervisorContext,
+    supervisor: Addr<DatasetSupervisor>,
+    gate: watch::Receiver<Gate>,
+    restarts: watch::Receiver<u64>,
+    waiting: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    reads_waiting: Arc<Semaphore>,
+    arbiter: ArbiterHandle,
+}
+
+impl DatasetHandle {
+    /// Starts the supervisor on an arbiter of its own; the store is opened with the first message.
+    pub(crate) fn start(context: SupervisorContext) -> Self {
+        let (gate_sender, gate) = watch::channel(Gate::Idle);
+        let (restarts_sender, restarts) = watch::channel(0);
+        let arbiter = Arbiter::new().handle();
+        let supervisor = DatasetSupervisor::new(context.clone(), gate_sender, restarts_sender);
+        let supervisor = DatasetSupervisor::start_in_arbiter(&arbiter, |_| supervisor);
+        Self {
+            context,
+            supervisor,
+            gate,
+            restarts,
+            waiting: Arc::new(Semaphore::new(WAITING_KIB_MAX as usize)),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            reads_waiting: Arc::new(Semaphore::new(READS_WAITING_MAX)),
+            arbiter,
+        }
+    }
+
+    fn dataset(&self) -> &DatasetId {
+        &self.context.dataset
+    }
+
+    /// The dataset's children, once it is open.
+    ///
+    /// # Errors
+    /// [`DatasetError::Unavailable`] while it is down.
+    pub async fn running(&self) -> Result<Running, DatasetError> {
+        let mut gate = self.gate.clone();
+        if matches!(*gate.borrow(), Gate::Idle) {
+            self.supervisor.do_send(Open);
+        }
+        let settled = gate.wait_for(|gate| matches!(gate, Gate::Running(_) | Gate::Down { .. }));
+        let unavailable = |state, reason: &str, retry_after| DatasetError::Unavailable {
+            dataset: self.dataset().clone(),
+            state,
+            reason: reason.to_owned(),
+            retry_after,
+        };
+        match tokio::time::timeout(OPEN_TIMEOUT, settled).await {
+            Ok(Ok(gate)) => match &*gate {
+                Gate::Running(running) => Ok(running.clone()),
+                Gate::Down { state, reason, retry_after } => Err(unavailable(*state, reason, *retry_after)),
+                Gate::Idle | Gate::Opening => unreachable!("waited for the gate to settle"),
+            },
+            Ok(Err(_)) => Err(unavailable(DatasetState::Failed, "its supervisor ended", Duration::from_secs(5))),
+            Err(_) => Err(unavailable(DatasetState::Restarting, "it is still being opened", Duration::from_secs(1))),
+        }
+    }
+
+    /// The dataset's children if it runs now; opens nothing.
+    #[must_use]
+    pub fn running_now(&self) -> Option<Running> {
+        if let Gate::Running(running) = &*self.gate.borrow() { Some(running.clone()) } else { None }
+    }
+
+    fn overloaded(&self, waiting: usize) -> DatasetError {
+        DatasetError::Overloaded { dataset: self.dataset().clone(), waiting, retry_after: Duration::from_secs(1) }
+    }
+
+    /// Writes; resolves once the write is durable.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub async fn write(&self, request: WriteRequest) -> Result<Written, WriteError> {
+        let kib = u32::try_from((request.weight() >> 10).max(WRITE_KIB_MIN)).unwrap_or(WAITING_KIB_MAX).min(WAITING_KIB_MAX);
+        let waiting = (WAITING_KIB_MAX as usize - self.waiting.available_permits()) / WRITE_KIB_MIN;
+        let permit = self.waiting.clone().try_acquire_many_owned(kib).map_err(|_| self.overloaded(waiting))?;
+        let running = self.running().await?;
+        let (reply, outcome) = oneshot::channel();
+        running.oplog.do_send(Write { request, reply, permit });
+        // Dropped unanswered: the oplog ended before it began with this write.
+        outcome.await.unwrap_or_else(|_| Err(self.not_begun().into()))
+    }
+
+    fn not_begun(&self) -> DatasetError {
+        DatasetError::Unavailable {
+            dataset: self.dataset().clone(),
+            state: DatasetState::Restarting,
+            reason: "it went down before the request was begun".to_owned(),
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    /// Runs a read on a thread for blocking work.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, DatasetError> {
+        let _waiting = self.reads_waiting.clone().try_acquire_owned().map_err(|_| self.overloaded(READS_WAITING_MAX))?;
+        let running = self.running().await?;
+        let Ok(permit) = self.reads.clone().acquire_owned().await else { return Err(self.not_begun()) };
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            read(&running.view)
+        });
+        let failed = |reason: String| DatasetError::Storage { dataset: self.dataset().clone(), reason };
+        match done.await {
+            Ok(outcome) => outcome.map_err(|error| failed(error.to_string())),
+            Err(_) => Err(failed("the read panicked".to_owned())),
+        }
+    }
+
+    /// A document or record.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub async fn get(&self, collection: Collection, key: Key) -> Result<Option<Document>, DatasetError> {
+        self.read(move |view| view.get(&collection, &key)).await
+    }
+
+    /// A page of a collection.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub async fn list(&self, collection: Collection, query: ListQuery) -> Result<Listing, DatasetError> {
+        self.read(move |view| view.list(&collection, &query)).await
+    }
+
+    /// Collections that are registered or hold something.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub async fn collections(&self) -> Result<Vec<CollectionInfo>, DatasetError> {
+        let running = self.running().await?;
+        let status = ledger_status(&running).await.ok_or_else(|| self.not_begun())?;
+        let registration = &self.context.settings.registration;
+        let mut found: std::collections::BTreeMap<Collection, u64> = status.tallies.into_iter().collect();
+        for collection in &registration.collections {
+            found.entry(collection.clone()).or_insert(0);
+        }
+        let info =
+            |(collection, documents)| CollectionInfo { registered: registration.contains(&collection), collection, documents };
+        Ok(found.into_iter().map(info).collect())
+    }
+
+    /// The dataset as status pages show it; never waits long.
+    pub async fn info(&self) -> DatasetInfo {
+        let mut info = DatasetInfo {
+            dataset: self.dataset().clone(),
+            kind: self.context.settings.kind,
+            state: DatasetState::Running,
+            reason: None,
+            restarts: *self.restarts.borrow(),
+            contents: None,
+        };
+        let running = match tokio::time::timeout(STATUS_TIMEOUT, self.running()).await {
+            Ok(Ok(running)) => running,
+            Ok(Err(DatasetError::Unavailable { state, reason, .. })) => {
+                return DatasetInfo { state, reason: Some(reason), ..info };
+            }
+            Ok(Err(error)) => return DatasetInfo { state: DatasetState::Failed, reason: Some(error.to_string()), ..info },
+            Err(_) => {
+                return DatasetInfo { state: DatasetState::Restarting, reason: Some("it is being opened".to_owned()), ..info };
+            }
+        };
+        let asked = async { tokio::join!(ledger_status(&running), standings(&running)) };
+        let Ok((Some(status), standings)) = tokio::time::timeout(STATUS_TIMEOUT, asked).await else {
+            return DatasetInfo { reason: Some("it is busy and did not answer in time".to_owned()), ..info };
+        };
+        let standings = standings.unwrap_or_default();
+        info.reason.clone_from(&standings.reason);
+        info.contents = Some(self.contents(status, standings, running.view.size_bytes()));
+        info
+    }
+
+    fn contents(&self, status: LedgerStatus, standings: Standings, disk_bytes: u64) -> DatasetContents {
+        let peer = self.context.node.identity.peer();
+        DatasetContents {
+            documents: status.documents,
+            commits: status.vector.commits(),
+            oplog_bytes: status.log_bytes,
+            disk_bytes,
+            collections: names(&self.context.settings.registration),
+            writer: status.writer.epoch().map(|epoch| WriterId { peer, epoch }),
+            vector: status.vector,
+            fingerprint: status.fingerprint,
+            held: standings.held,
+            received_commits: status.received_commits,
+            refused_commits: status.refused_commits,
+        }
+    }
+
+    /// How peers stand, if the dataset runs.
+    pub async fn standings(&self) -> Option<Standings> {
+        let running = self.running_now()?;
+        tokio::time::timeout(STATUS_TIMEOUT, standings(&running)).await.ok().flatten()
+    }
+
+    /// Stops the dataset: writes in flight finish, the store is closed.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        self.supervisor.do_send(Shutdown(done));
+        let _ = stopped.await;
+        self.arbiter.stop();
+    }
+}
+
+async fn ledger_status(running: &Running) -> Option<LedgerStatus> {
+    let (reply, status) = oneshot::channel();
+    running.oplog.do_send(Status(reply));
+    status.await.ok()
+}
+
+async fn standings(running: &Running) -> Option<Standings> {
+    let (reply, standings) = oneshot::channel();
+    running.clock.do_send(AskStandings(reply));
+    standings.await.ok()
+}
+
+fn names(registration: &Registration) -> Vec<String> {
+    if registration.all { vec!["*".to_owned()] } else { registration.collections.iter().map(ToString::to_string).collect() }
+}

@@ -1,0 +1,192 @@
+//! Keys and small values in a dataset's store. Frozen with format version 1; `docs/storage.md` is the reference.
+//!
+//! | prefix | key | value |
+//! |---|---|---|
+//! | `m` | name | one fact about the store |
+//! | `l` | arrival (u64), part (u16) | a part of a log record |
+//! | `s` | peer, epoch, seq (u64) | arrival of that commit |
+//! | `v` | peer, epoch | the writer's newest commit |
+//! | `t` | collection | live rows and fingerprint |
+//! | `r` | collection, 0, key | first part of a row |
+//! | `p` | collection, 0, key, 0, part (u16) | a further part of a row |
+//! | `x` | collection, 0, record key prefix (18) | arrival of a commit with records of that collection |
+//!
+//! Integers in keys are big-endian, so that they sort; names hold no byte 0.
+
+use anabranch_protocol::commit::{Change, Entry, Section};
+use anabranch_protocol::conflict::{Row, Stamp};
+use anabranch_protocol::hlc::Hlc;
+use anabranch_protocol::id::{Collection, Epoch, Hash, Key, PeerId, ShortHash, WriterId};
+use anabranch_protocol::replica::Line;
+use anabranch_protocol::value::content_hash;
+use anabranch_protocol::vector::Head;
+
+/// Payload bytes of one part.
+pub(super) const PART_BYTES: usize = 7_000;
+
+pub(super) fn meta(name: &str) -> Vec<u8> {
+    [b"m", name.as_bytes()].concat()
+}
+
+pub(super) fn log_part(arrival: u64, part: u16) -> [u8; 11] {
+    let mut key = [b'l'; 11];
+    key[1..9].copy_from_slice(&arrival.to_be_bytes());
+    key[9..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+/// The arrival number and part of a log key.
+pub(super) fn parse_log_part(key: &[u8]) -> Option<(u64, u16)> {
+    let key: &[u8; 11] = key.try_into().ok()?;
+    let arrival = u64::from_be_bytes(key[1..9].try_into().ok()?);
+    Some((arrival, u16::from_be_bytes([key[9], key[10]])))
+}
+
+pub(super) fn writer_prefix(prefix: u8, writer: &WriterId) -> Vec<u8> {
+    [&[prefix][..], &writer.peer.0, &writer.epoch.0].concat()
+}
+
+pub(super) fn seq_index(writer: &WriterId, seq: u64) -> Vec<u8> {
+    let mut key = writer_prefix(b's', writer);
+    key.extend_from_slice(&seq.to_be_bytes());
+    key
+}
+
+pub(super) fn line_key(writer: &WriterId) -> Vec<u8> {
+    writer_prefix(b'v', writer)
+}
+
+pub(super) fn tally_key(collection: &Collection) -> Vec<u8> {
+    [b"t", collection.as_str().as_bytes()].concat()
+}
+
+pub(super) fn row_prefix(collection: &Collection) -> Vec<u8> {
+    [b"r", collection.as_str().as_bytes(), &[0]].concat()
+}
+
+pub(super) fn row_key(collection: &Collection, key: &Key) -> Vec<u8> {
+    [b"r", collection.as_str().as_bytes(), &[0], key.as_str().as_bytes()].concat()
+}
+
+pub(super) fn row_part(collection: &Collection, key: &Key, part: u16) -> Vec<u8> {
+    [b"p", collection.as_str().as_bytes(), &[0], key.as_str().as_bytes(), &[0], &part.to_be_bytes()].concat()
+}
+
+pub(super) fn record_index_prefix(collection: &Collection) -> Vec<u8> {
+    [b"x", collection.as_str().as_bytes(), &[0]].concat()
+}
+
+pub(super) fn record_index(collection: &Collection, prefix: &[u8; 18]) -> Vec<u8> {
+    [b"x", collection.as_str().as_bytes(), &[0], prefix].concat()
+}
+
+/// The first key after all that begin with `prefix`.
+pub(super) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    // Only a prefix of nothing but 0xff has no end; ours begin with a letter.
+    vec![u8::MAX; 16]
+}
+
+/// seq, clock, hash, CRC-32.
+pub(super) fn encode_line(line: &Line) -> Vec<u8> {
+    let mut value = Vec::with_capacity(52);
+    value.extend_from_slice(&line.head.seq.to_be_bytes());
+    value.extend_from_slice(&line.head.hlc.0.to_be_bytes());
+    value.extend_from_slice(&line.hash.0);
+    sealed(value)
+}
+
+pub(super) fn decode_line(key: &[u8], value: &[u8]) -> Option<(WriterId, Line)> {
+    let key: &[u8; 49] = key.try_into().ok()?;
+    let value: &[u8; 48] = unsealed(value)?.try_into().ok()?;
+    let writer = WriterId { peer: PeerId(key[1..33].try_into().ok()?), epoch: Epoch(key[33..].try_into().ok()?) };
+    let hash = Hash(value[16..].try_into().ok()?);
+    let seq = u64::from_be_bytes(value[..8].try_into().ok()?);
+    let hlc = Hlc(u64::from_be_bytes(value[8..16].try_into().ok()?));
+    let short: ShortHash = hash.short();
+    Some((writer, Line { head: Head { seq, hlc, hash: short }, hash }))
+}
+
+/// Appends a CRC-32 of what is there.
+pub(super) fn sealed(mut value: Vec<u8>) -> Vec<u8> {
+    value.extend_from_slice(&crc32fast::hash(&value).to_be_bytes());
+    value
+}
+
+/// What a CRC-32 at the end vouches for.
+pub(super) fn unsealed(value: &[u8]) -> Option<&[u8]> {
+    let (body, crc) = value.split_at_checked(value.len().checked_sub(4)?)?;
+    (crc32fast::hash(body).to_be_bytes() == crc).then_some(body)
+}
+
+const ROW_VERSION: u8 = 1;
+const ROW_TOMBSTONE: u8 = 1;
+const ROW_HEAD_BYTES: usize = 1 + 1 + 8 + 32 + 16 + 4 + 16 + 4;
+
+/// A row cut into parts: the first with its head, sealed by a CRC-32; the others are vouched for by the content hash.
+pub(super) fn encode_row(row: &Row) -> (Vec<u8>, Vec<&[u8]>) {
+    let value = row.value.as_deref().unwrap_or_default();
+    let (first, rest) = value.split_at(value.len().min(PART_BYTES - ROW_HEAD_BYTES));
+    let mut head = Vec::with_capacity(ROW_HEAD_BYTES + first.len() + 4);
+    head.push(ROW_VERSION);
+    head.push(if row.value.is_none() { ROW_TOMBSTONE } else { 0 });
+    head.extend_from_slice(&row.stamp.hlc.0.to_be_bytes());
+    head.extend_from_slice(&row.stamp.writer.peer.0);
+    head.extend_from_slice(&row.stamp.writer.epoch.0);
+    head.extend_from_slice(&row.stamp.index.to_be_bytes());
+    head.extend_from_slice(&row.content);
+    head.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_be_bytes());
+    head.extend_from_slice(first);
+    (sealed(head), rest.chunks(PART_BYTES).collect())
+}
+
+/// The head of a row: its state without the parts that follow, and how many bytes of value those hold.
+pub(super) fn decode_row_head(head: &[u8]) -> Option<(Row, usize)> {
+    let head = unsealed(head)?;
+    let (fixed, first) = head.split_at_checked(ROW_HEAD_BYTES)?;
+    if fixed[0] != ROW_VERSION {
+        return None;
+    }
+    let writer = WriterId { peer: PeerId(fixed[10..42].try_into().ok()?), epoch: Epoch(fixed[42..58].try_into().ok()?) };
+    let stamp = Stamp {
+        hlc: Hlc(u64::from_be_bytes(fixed[2..10].try_into().ok()?)),
+        writer,
+        index: u32::from_be_bytes(fixed[58..62].try_into().ok()?),
+    };
+    let content = fixed[62..78].try_into().ok()?;
+    let total = u32::from_be_bytes(fixed[78..82].try_into().ok()?) as usize;
+    let value = (fixed[1] & ROW_TOMBSTONE == 0).then(|| first.to_vec());
+    Some((Row { stamp, value, content }, total.checked_sub(first.len())?))
+}
+
+/// Whether a row's value is what its content hash says.
+pub(super) fn row_is_whole(row: &Row) -> bool {
+    row.value.as_deref().is_none_or(|value| content_hash(value) == row.content)
+}
+
+/// Entries of collections that don't replicate, in the shape of sections.
+pub(super) fn local_sections(entries: &[(Collection, Entry)]) -> Vec<Section> {
+    let mut sections: Vec<Section> = Vec::new();
+    for (collection, entry) in entries {
+        match sections.iter_mut().find(|section| section.collection == *collection) {
+            Some(section) => section.entries.push(entry.clone()),
+            None => sections.push(Section {
+                salt: anabranch_protocol::id::Salt::ZERO,
+                collection: collection.clone(),
+                entries: vec![entry.clone()],
+            }),
+        }
+    }
+    sections
+}
+
+/// Whether an entry is a record of an append dataset.
+pub(super) fn is_record(entry: &Entry) -> bool {
+    matches!(entry.change, Change::Append { .. })
+}

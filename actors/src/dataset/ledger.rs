@@ -1,0 +1,466 @@
+//! The ledger: a replica and its store, moved together.
+//!
+//! The commit is the atom, rows are its redo. A turn goes: (1) its records into the log, (2) barrier: now it is durable, (3) rows,
+//! vector and indexes, in one step for readers, (4) memory. Rows ride on the next barrier; after a crash the records past the
+//! applied mark are taken in again, which changes nothing where it was done already.
+//!
+//! The ledger blocks on the disk, so it lives on its dataset's own store thread ([`super::store_thread`]).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anabranch_protocol::codec;
+use anabranch_protocol::commit::Commit;
+use anabranch_protocol::fingerprint::Tally;
+use anabranch_protocol::hlc::{Hlc, WallClock};
+use anabranch_protocol::id::{Collection, Epoch, Incarnation};
+use anabranch_protocol::replica::{
+    Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest, WriterState, Written,
+};
+use anabranch_protocol::vector::VersionVector;
+use anabranch_protocol::wire::Kind;
+
+use super::identity::directory_identity;
+use super::layout;
+use super::log::{self, Found};
+use super::view::{View, local_writer, record_index_keys};
+use crate::store::{OpenError, Store, StoreEngine, StoreError};
+
+const FORMAT_VERSION: u64 = 1;
+
+const META_FORMAT: &str = "format";
+const META_INCARNATION: &str = "incarnation";
+const META_DIRECTORY: &str = "directory";
+const META_KIND: &str = "kind";
+const META_LINEAGE: &str = "lineage";
+const META_MARK: &str = "mark";
+const META_CLOCK: &str = "clock";
+const META_EPOCH: &str = "epoch";
+const META_ACCEPTED: &str = "accepted";
+const META_LARGE_ROWS: &str = "large_rows";
+
+/// Why a ledger could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The store did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store opened, but failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store was written by a newer version.
+    #[error("the store has format {found}, this version reads up to {FORMAT_VERSION}: upgrade the node")]
+    NewerFormat { found: u64 },
+    /// The store holds another kind of dataset.
+    #[error("the store holds a dataset of kind {stored}, but {configured} is configured")]
+    OtherKind { stored: String, configured: Kind },
+}
+
+/// What a turn changed, for those who are told.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The commits, in the order in which they became durable, each once whole in memory.
+    pub commits: Vec<Arc<Commit>>,
+    /// The vector after them.
+    pub vector: Arc<VersionVector>,
+}
+
+/// A place in the log, and the bytes of all records up to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Mark {
+    arrival: u64,
+    log_bytes: u64,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    view: Arc<View>,
+    replica: Replica,
+    incarnation: Incarnation,
+    /// The newest arrival in the log.
+    arrival: u64,
+    /// The newest arrival whose record passed a barrier.
+    durable: u64,
+    /// Up to where rows were put; they are durable after the next barrier.
+    applied: Mark,
+    /// Up to where rows passed a barrier; what the stored mark may say.
+    settled: Mark,
+    /// What the stored mark says.
+    mark: Mark,
+    log_bytes: u64,
+    accepted: bool,
+    large_rows: bool,
+}
+
+impl Ledger {
+    /// Opens or creates the ledger in `directory`.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; nothing was changed but what an interrupted turn left behind.
+    pub fn open(
+        engine: &dyn StoreEngine,
+        directory: &Path,
+        cache_bytes: u64,
+        settings: ReplicaSettings,
+        entropy: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, LedgerError> {
+        let store = engine.open(directory, cache_bytes)?;
+        let identity = directory_identity(directory, entropy)?;
+        let view = Arc::new(View::new(store.clone(), &settings));
+        let incarnation = check_format(&*store, &settings, entropy)?;
+        let saved = saved(&*store)?;
+        let mut ledger = Self {
+            mark: stored_mark(&*store)?,
+            log_bytes: 0,
+            accepted: store.get(&layout::meta(META_ACCEPTED))?.is_some(),
+            large_rows: store.get(&layout::meta(META_LARGE_ROWS))?.is_some(),
+            replica: Replica::load(settings, saved),
+            store,
+            view,
+            incarnation,
+            arrival: 0,
+            durable: 0,
+            applied: Mark::default(),
+            settled: Mark::default(),
+        };
+        let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
+        let epoch = ledger.recover()?.unwrap_or(saved_epoch);
+        ledger.start_writer(identity, epoch)?;
+        Ok(ledger)
+    }
+
+    /// Takes in what the log has past the mark; the epoch that its last record says, if there was one.
+    fn recover(&mut self) -> Result<Option<Option<Epoch>>, LedgerError> {
+        self.applied = self.mark;
+        self.arrival = self.mark.arrival;
+        self.log_bytes = self.mark.log_bytes;
+        let last = self.last_arrival()?;
+        let mut epoch = None;
+        let mut at = self.mark.arrival + 1;
+        while at <= last {
+            let Found::Record(stored) = log::read(&*self.store, at)? else { break };
+            let record = stored.decode(self.replica.settings().lineage)?;
+            let rows = self.replica.redo(&record, &Lenient(&self.view))?;
+            // What was written after the last good barrier is written again: after a failed fsync the system may hold pages
+            // for clean that never reached the disk.
+            self.log_bytes += stored.len() as u64;
+            log::write_again(&*self.store, at, self.mark.arrival, stored)?;
+            epoch = Some(record.effects.epoch);
+            self.arrival = at;
+            self.apply(std::slice::from_ref(&record), at, &rows)?;
+            at += 1;
+        }
+        if at <= last {
+            self.drop_unfinished(at, last)?;
+        }
+        self.store.barrier()?;
+        self.durable = self.arrival;
+        self.settled = self.applied;
+        self.write_mark()?;
+        self.store.barrier()?;
+        Ok(epoch)
+    }
+
+    fn last_arrival(&self) -> Result<u64, StoreError> {
+        let last = self.store.last(b"l", b"m")?;
+        Ok(last.and_then(|(key, _)| layout::parse_log_part(&key)).map_or(0, |(arrival, _)| arrival).max(self.mark.arrival))
+    }
+
+    /// Removes records that a crash cut short; they were never acknowledged. A later record that says they were durable makes it
+    /// damage.
+    fn drop_unfinished(&mut self, from: u64, last: u64) -> Result<(), StoreError> {
+        for at in from..=last {
+            if let Found::Record(later) = log::read(&*self.store, at)? {
+                if later.durable() >= from {
+                    return Err(StoreError::Corrupt(format!("log record {from} is broken, but was durable")));
+                }
+            }
+        }
+        let mut keys = Vec::new();
+        self.store.scan(&layout::log_part(from, 0), b"m", &mut |key, _| {
+            keys.push(key.to_vec());
+            std::ops::ControlFlow::Continue(())
+        })?;
+        keys.iter().try_for_each(|key| self.store.delete(key))
+    }
+
+    /// Decides whether the old epoch may go on, and records whose directory this is.
+    fn start_writer(&mut self, identity: [u8; 16], epoch: Option<Epoch>) -> Result<(), StoreError> {
+        let key = layout::meta(META_DIRECTORY);
+        let same = self.store.get(&key)?.is_none_or(|known| known == identity);
+        let state = WriterState::after_start(epoch, same, self.accepted);
+        self.replica.start_writer(state);
+        if state.epoch() != epoch {
+            self.put_epoch(state.epoch())?;
+        }
+        self.store.put(&key, &identity)?;
+        self.store.barrier()
+    }
+
+    /// Decides a group of local writes and makes them durable: outcomes of the first requests, as many as fit one commit.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the outcome of the group is unknown, and the ledger must be opened again.
+    pub fn write(
+        &mut self,
+        now: WallClock,
+        requests: &[WriteRequest],
+        entropy: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(Outcomes, Committed), StoreError> {
+        let (turn, outcomes) = self.replica.decide(now, requests, &*self.view, entropy)?;
+        Ok((outcomes, self.commit(turn)?))
+    }
+
+    /// Takes in verified commits and makes them durable, all behind one barrier.
+    ///
+    /// # Errors
+    /// As [`Ledger::write`].
+    pub fn receive(&mut self, now: WallClock, commits: Vec<Commit>) -> Result<(Vec<Verdict>, Committed), StoreError> {
+        let (turn, verdicts) = self.replica.receive(now, commits, &*self.view)?;
+        Ok((verdicts, self.commit(turn)?))
+    }
+
+    fn commit(&mut self, turn: Turn) -> Result<Committed, StoreError> {
+        if !turn.is_empty() {
+            self.write_mark()?;
+            for record in &turn.records {
+                self.arrival += 1;
+                self.log_bytes += log::write(&*self.store, self.arrival, self.durable, record)? as u64;
+            }
+            self.store.barrier()?;
+            self.durable = self.arrival;
+            self.settled = self.applied;
+            let first = self.arrival + 1 - turn.records.len() as u64;
+            self.apply(&turn.records, first, &turn.rows)?;
+            self.replica.evolve(&turn);
+        }
+        let commits = turn.records.into_iter().filter_map(|record| record.commit).map(Arc::new).collect();
+        Ok(Committed { commits, vector: Arc::new(self.replica.vector().clone()) })
+    }
+
+    /// Puts rows, vector and indexes of durable records. `first` is the arrival of the first.
+    fn apply(&mut self, records: &[Record], first: u64, rows: &[RowWrite]) -> Result<(), StoreError> {
+        let view = self.view.clone();
+        let _applying = view.applying();
+        for write in rows {
+            self.put_row(write)?;
+        }
+        for (arrival, record) in (first..).zip(records) {
+            self.put_indexes(arrival, record)?;
+        }
+        if let Some(last) = records.last() {
+            self.store.put(&layout::meta(META_CLOCK), &layout::sealed(last.effects.clock.0.to_be_bytes().to_vec()))?;
+            self.put_epoch(last.effects.epoch)?;
+        }
+        self.applied = Mark { arrival: self.arrival, log_bytes: self.log_bytes };
+        Ok(())
+    }
+
+    fn put_row(&mut self, write: &RowWrite) -> Result<(), StoreError> {
+        let key = layout::row_key(&write.collection, &write.key);
+        let (head, parts) = layout::encode_row(&write.row);
+        if !parts.is_empty() && !self.large_rows {
+            self.store.put(&layout::meta(META_LARGE_ROWS), &[1])?;
+            self.large_rows = true;
+        }
+        if self.large_rows {
+            self.drop_parts(write, parts.len())?;
+        }
+        for (part, chunk) in (0_u16..).zip(parts) {
+            self.store.put(&layout::row_part(&write.collection, &write.key, part), chunk)?;
+        }
+        self.store.put(&key, &head)
+    }
+
+    /// Removes the parts of a larger earlier value that the new one does not overwrite.
+    fn drop_parts(&self, write: &RowWrite, keep: usize) -> Result<(), StoreError> {
+        let part_of = |part| layout::row_part(&write.collection, &write.key, part);
+        let keep = u16::try_from(keep).expect("a value has at most 150 parts");
+        let mut stale = Vec::new();
+        self.store.scan(&part_of(keep), &part_of(u16::MAX), &mut |key, _| {
+            stale.push(key.to_vec());
+            std::ops::ControlFlow::Continue(())
+        })?;
+        stale.iter().try_for_each(|key| self.store.delete(key))
+    }
+
+    fn put_indexes(&self, arrival: u64, record: &Record) -> Result<(), StoreError> {
+        let settings = self.replica.settings();
+        let place = arrival.to_be_bytes();
+        if let Some(commit) = &record.commit {
+            self.store.put(&layout::seq_index(&commit.writer(), commit.header().seq), &place)?;
+            let line = anabranch_protocol::replica::Line::of(commit);
+            self.store.put(&layout::line_key(&commit.writer()), &layout::encode_line(&line))?;
+        }
+        for (collection, tally) in &record.effects.tallies {
+            self.store.put(&layout::tally_key(collection), &layout::sealed(codec::encode(tally)))?;
+        }
+        if settings.kind == Kind::Append {
+            for key in record_index_keys(record, local_writer(settings.identity.peer())) {
+                self.store.put(&key, &place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_epoch(&self, epoch: Option<Epoch>) -> Result<(), StoreError> {
+        self.store.put(&layout::meta(META_EPOCH), &layout::sealed(codec::encode(&epoch)))
+    }
+
+    /// Says in the store up to where rows are durable. It rides on the next barrier.
+    fn write_mark(&mut self) -> Result<(), StoreError> {
+        if self.mark != self.settled {
+            self.store
+                .put(&layout::meta(META_MARK), &layout::sealed(codec::encode(&(self.settled.arrival, self.settled.log_bytes))))?;
+            self.mark = self.settled;
+        }
+        Ok(())
+    }
+
+    /// Makes rows and mark durable, so that the next start has nothing to take in again.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is lost: the log has it.
+    pub fn settle(&mut self) -> Result<(), StoreError> {
+        self.store.barrier()?;
+        self.settled = self.applied;
+        self.write_mark()?;
+        self.store.barrier()
+    }
+
+    /// Records that a peer was accepted once: from now on a restart needs a peer's word to go on with its epoch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn peer_accepted(&mut self) -> Result<(), StoreError> {
+        if !self.accepted {
+            self.store.put(&layout::meta(META_ACCEPTED), &[1])?;
+            self.store.barrier()?;
+            self.accepted = true;
+        }
+        Ok(())
+    }
+
+    /// Learns what a peer has of our own line.
+    pub fn learn_own_line(&mut self, peer_has: &VersionVector) {
+        self.replica.learn_own_line(peer_has);
+    }
+
+    /// The replica.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// For readers on any thread.
+    #[must_use]
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// The life of this store.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Bytes of the log's records.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes
+    }
+}
+
+/// One outcome per decided request.
+pub type Outcomes = Vec<Result<Written, WriteRefusal>>;
+
+/// Rows while the log is taken in again: one that a crash tore is taken for absent, the record that wrote it comes again.
+struct Lenient<'a>(&'a View);
+
+impl anabranch_protocol::replica::Rows for Lenient<'_> {
+    type Error = StoreError;
+    fn row(
+        &self,
+        collection: &Collection,
+        key: &anabranch_protocol::id::Key,
+    ) -> Result<Option<anabranch_protocol::conflict::Row>, StoreError> {
+        match self.0.load_row(collection, key) {
+            Err(StoreError::Corrupt(_)) => Ok(None),
+            other => other,
+        }
+    }
+}
+
+/// Checks what the store says of itself, or writes it into a new one.
+fn check_format(
+    store: &dyn Store,
+    settings: &ReplicaSettings,
+    entropy: &mut dyn FnMut(&mut [u8]),
+) -> Result<Incarnation, LedgerError> {
+    if let Some(incarnation) = fact::<Incarnation>(store, META_INCARNATION)? {
+        let found = number(store, META_FORMAT)?;
+        if found > FORMAT_VERSION {
+            return Err(LedgerError::NewerFormat { found });
+        }
+        let stored: String = fact(store, META_KIND)?.unwrap_or_default();
+        if stored != settings.kind.to_string() {
+            return Err(LedgerError::OtherKind { stored, configured: settings.kind });
+        }
+        return Ok(incarnation);
+    }
+    let mut incarnation = Incarnation::ZERO;
+    entropy(&mut incarnation.0);
+    let put = |name, value: Vec<u8>| store.put(&layout::meta(name), &layout::sealed(value));
+    put(META_FORMAT, FORMAT_VERSION.to_be_bytes().to_vec())?;
+    put(META_KIND, codec::encode(&settings.kind.to_string()))?;
+    put(META_LINEAGE, codec::encode(&settings.lineage))?;
+    // Last: a store without it is a new one.
+    put(META_INCARNATION, codec::encode(&incarnation))?;
+    store.barrier()?;
+    Ok(incarnation)
+}
+
+fn saved(store: &dyn Store) -> Result<Saved, StoreError> {
+    let mut saved = Saved { clock: Hlc(number(store, META_CLOCK)?), ..Saved::default() };
+    let mut damaged = None;
+    store.scan(b"v", b"w", &mut |key, value| {
+        match layout::decode_line(key, value) {
+            Some((writer, line)) => drop(saved.lines.insert(writer, line)),
+            None => damaged = Some("a vector row fails its checksum"),
+        }
+        std::ops::ControlFlow::Continue(())
+    })?;
+    store.scan(b"t", b"u", &mut |key, value| {
+        let collection = std::str::from_utf8(&key[1..]).ok().and_then(|name| Collection::new(name).ok());
+        let tally = layout::unsealed(value).and_then(|bytes| codec::decode::<Tally>(bytes, 64).ok());
+        match collection.zip(tally) {
+            Some((collection, tally)) => drop(saved.tallies.insert(collection, tally)),
+            None => damaged = Some("a tally fails its checksum"),
+        }
+        std::ops::ControlFlow::Continue(())
+    })?;
+    damaged.map_or(Ok(saved), |what| Err(StoreError::Corrupt(what.into())))
+}
+
+fn fact<T: serde::de::DeserializeOwned + serde::Serialize>(store: &dyn Store, name: &str) -> Result<Option<T>, StoreError> {
+    let Some(value) = store.get(&layout::meta(name))? else { return Ok(None) };
+    let damaged = || StoreError::Corrupt(format!("{name} fails its checksum"));
+    let bytes = layout::unsealed(&value).ok_or_else(damaged)?;
+    codec::decode(bytes, 1_024).map(Some).map_err(|_| damaged())
+}
+
+fn stored_mark(store: &dyn Store) -> Result<Mark, StoreError> {
+    let (arrival, log_bytes) = fact(store, META_MARK)?.unwrap_or_default();
+    Ok(Mark { arrival, log_bytes })
+}
+
+fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
+    let Some(value) = store.get(&layout::meta(name))? else { return Ok(0) };
+    let bytes = layout::unsealed(&value).and_then(|bytes| bytes.try_into().ok());
+    bytes.map(u64::from_be_bytes).ok_or_else(|| StoreError::Corrupt(format!("{name} fails its checksum")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,390 @@
+//! Oplog: the only writer of a dataset. Decide → commit (durable) → evolve → tell.
+//!
+//! Writes that arrive while a turn is in flight form the next one, so throughput grows with load and a lone write waits for
+//! nobody. Local writes and commits of peers take turns. Whoever is told (clock, confirmation, sync) is downstream: the oplog
+//! never waits for them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use anabranch_protocol::commit::Commit;
+use anabranch_protocol::id::{DatasetId, Incarnation};
+use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterState, Written};
+use anabranch_protocol::vector::VersionVector;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::death_watch::DeathWatch;
+use super::ledger::{Committed, Ledger, Outcomes};
+use super::store_thread::StoreThread;
+use crate::api::WriteError;
+use crate::node::Clock as WallClockSource;
+use crate::store::StoreError;
+
+/// Requests in one turn.
+const TURN_REQUESTS_MAX: usize = 1_024;
+/// Payload of the requests in one turn, bytes.
+const TURN_BYTES_MAX: usize = 1 << 20;
+
+/// A local write.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Write {
+    /// What.
+    pub request: WriteRequest,
+    /// Where the outcome goes.
+    pub reply: oneshot::Sender<Result<Written, WriteError>>,
+    /// Its place in the bounded queue, given back with the outcome.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// Verified commits of a peer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Receive {
+    /// In seq order per writer.
+    pub commits: Vec<Commit>,
+    /// Where verdicts go, after the barrier.
+    pub reply: oneshot::Sender<Result<Received, StoreError>>,
+}
+
+/// What became of received commits.
+#[derive(Debug, Clone)]
+pub struct Received {
+    /// One per commit.
+    pub verdicts: Vec<Verdict>,
+    /// The vector now.
+    pub vector: Arc<VersionVector>,
+}
+
+/// A peer was accepted, and this is what it has of our own line.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct PeerKnows(pub VersionVector);
+
+/// Told downstream after each turn.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub struct Told(pub Arc<Committed>);
+
+/// What status pages ask the ledger.
+#[derive(Debug, Clone)]
+pub struct LedgerStatus {
+    /// Live documents or records.
+    pub documents: u64,
+    /// Per collection.
+    pub tallies: Vec<(anabranch_protocol::id::Collection, u64)>,
+    /// Bytes of the log.
+    pub log_bytes: u64,
+    /// Equal on equal replicas.
+    pub fingerprint: String,
+    /// The writer's standing.
+    pub writer: WriterState,
+    /// The life of the store.
+    pub incarnation: Incarnation,
+    /// The vector.
+    pub vector: VersionVector,
+    /// Commits of peers taken in since the start.
+    pub received_commits: u64,
+    /// Commits of peers refused since the start.
+    pub refused_commits: u64,
+}
+
+/// Someone else to be told after each turn.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TellAlso(pub Recipient<Told>);
+
+/// Asks for the status.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Status(pub oneshot::Sender<LedgerStatus>);
+
+/// Stops the actor; a turn in flight finishes on the store thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+/// A write that waits for its outcome. Dropped without one, it says whether it was begun: nothing is ever left without an answer,
+/// and a write that may have happened is never called refused.
+struct Pending {
+    reply: Option<oneshot::Sender<Result<Written, WriteError>>>,
+    dataset: DatasetId,
+    begun: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Pending {
+    fn answer(&mut self, outcome: Result<Written, WriteError>) {
+        if let Some(reply) = self.reply.take() {
+            // A client that went away does not undo its write.
+            let _ = reply.send(outcome);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.begun {
+            let reason = "the dataset went down while it was written".to_owned();
+            self.answer(Err(WriteError::Unknown { dataset: self.dataset.clone(), reason }));
+        }
+    }
+}
+
+/// See the module documentation.
+pub struct Oplog {
+    dataset: DatasetId,
+    store: StoreThread,
+    clock: Arc<dyn WallClockSource>,
+    told: Vec<Recipient<Told>>,
+    writes: VecDeque<(WriteRequest, Pending)>,
+    received: VecDeque<Receive>,
+    /// A turn is on the store thread.
+    in_flight: bool,
+    /// Whose turn it was last.
+    last_was_write: bool,
+    /// Commits of peers taken in and refused since the start.
+    received_commits: u64,
+    refused_commits: u64,
+    death_watch: DeathWatch,
+}
+
+impl Oplog {
+    pub(super) fn new(dataset: DatasetId, store: StoreThread, clock: Arc<dyn WallClockSource>, death_watch: DeathWatch) -> Self {
+        Self {
+            dataset,
+            store,
+            clock,
+            told: Vec::new(),
+            writes: VecDeque::new(),
+            received: VecDeque::new(),
+            in_flight: false,
+            last_was_write: false,
+            received_commits: 0,
+            refused_commits: 0,
+            death_watch,
+        }
+    }
+
+    fn next_turn(&mut self, ctx: &mut Context<Self>) {
+        if self.in_flight {
+            return;
+        }
+        let write_first = !self.last_was_write || self.received.is_empty();
+        if write_first && !self.writes.is_empty() {
+            self.last_was_write = true;
+            self.start_writes(ctx);
+        } else if let Some(receive) = self.received.pop_front() {
+            self.last_was_write = false;
+            self.start_receive(receive, ctx);
+        }
+    }
+
+    fn start_writes(&mut self, ctx: &mut Context<Self>) {
+        let (mut requests, mut waiting, mut bytes) = (Vec::new(), VecDeque::<Pending>::new(), 0);
+        while let Some((request, mut pending)) = self.writes.pop_front() {
+            let full = requests.len() >= TURN_REQUESTS_MAX || bytes + request.weight() > TURN_BYTES_MAX;
+            if full && !requests.is_empty() {
+                self.writes.push_front((request, pending));
+                break;
+            }
+            bytes += request.weight();
+            requests.push(request);
+            pending.begun = true;
+            waiting.push_back(pending);
+        }
+        self.in_flight = true;
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let turn = async move {
+            store
+                .run(move |ledger: &mut Ledger| {
+                    let outcome = ledger.write(now, &requests, &mut fill_random);
+                    (requests, outcome)
+                })
+                .await
+        };
+        let dataset = self.dataset.clone();
+        ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
+            Ok((requests, Ok((outcomes, committed)))) => actor.finish_writes(requests, waiting, outcomes, committed, ctx),
+            Ok((_, Err(error))) => {
+                waiting.iter_mut().for_each(|pending| pending.answer(Err(write_error(&dataset, &error))));
+                actor.fail(&error, ctx);
+            }
+            Err(gone) => actor.fail(&gone, ctx),
+        }));
+    }
+
+    fn finish_writes(
+        &mut self,
+        mut requests: Vec<WriteRequest>,
+        mut waiting: VecDeque<Pending>,
+        outcomes: Outcomes,
+        committed: Committed,
+        ctx: &mut Context<Self>,
+    ) {
+        let undecided = requests.split_off(outcomes.len());
+        for outcome in outcomes {
+            if let Some(mut pending) = waiting.pop_front() {
+                pending.answer(outcome.map_err(WriteError::from));
+            }
+        }
+        // What did not fit this commit goes first into the next one.
+        for (request, mut pending) in undecided.into_iter().zip(waiting).rev() {
+            pending.begun = false;
+            self.writes.push_front((request, pending));
+        }
+        self.finish_turn(committed, ctx);
+    }
+
+    fn start_receive(&mut self, receive: Receive, ctx: &mut Context<Self>) {
+        self.in_flight = true;
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let Receive { commits, reply } = receive;
+        let turn = async move { store.run(move |ledger: &mut Ledger| ledger.receive(now, commits)).await };
+        ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
+            Ok(Ok((verdicts, committed))) => {
+                actor.note(&verdicts);
+                // Told before the reply: who hears of the vector finds the others informed.
+                let vector = committed.vector.clone();
+                actor.finish_turn(committed, ctx);
+                let _ = reply.send(Ok(Received { verdicts, vector }));
+            }
+            Ok(Err(error)) => {
+                let _ = reply.send(Err(error.clone()));
+                actor.fail(&error, ctx);
+            }
+            Err(gone) => actor.fail(&gone, ctx),
+        }));
+    }
+
+    fn note(&mut self, verdicts: &[Verdict]) {
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Applied => self.received_commits += 1,
+                Verdict::Duplicate => {}
+                // Not the commit's fault: what is before it comes first.
+                Verdict::Refused(refusal @ ReceiveRefusal::Gap { .. }) => {
+                    tracing::debug!(dataset = %self.dataset, %refusal, "commit not taken in");
+                }
+                Verdict::Refused(refusal) => {
+                    self.refused_commits += 1;
+                    tracing::warn!(dataset = %self.dataset, %refusal, "commit refused");
+                }
+            }
+        }
+    }
+
+    fn finish_turn(&mut self, committed: Committed, ctx: &mut Context<Self>) {
+        self.in_flight = false;
+        if !committed.commits.is_empty() {
+            let told = Told(Arc::new(committed));
+            self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
+        }
+        self.next_turn(ctx);
+    }
+
+    /// The store can't be trusted any more: everything is rebuilt from disk.
+    fn fail(&mut self, error: &dyn std::fmt::Display, ctx: &mut Context<Self>) {
+        tracing::error!(dataset = %self.dataset, %error, "the store failed; the dataset is rebuilt from disk");
+        self.death_watch.because(error.to_string());
+        ctx.stop();
+    }
+}
+
+fn write_error(dataset: &DatasetId, error: &StoreError) -> WriteError {
+    match error {
+        StoreError::NoSpace => WriteError::NoSpace { dataset: dataset.clone() },
+        other => WriteError::Unknown { dataset: dataset.clone(), reason: other.to_string() },
+    }
+}
+
+pub(crate) fn fill_random(bytes: &mut [u8]) {
+    use rand::Rng;
+    rand::rng().fill_bytes(bytes);
+}
+
+impl Actor for Oplog {
+    type Context = Context<Self>;
+}
+
+impl Handler<Write> for Oplog {
+    type Result = ();
+    fn handle(&mut self, Write { request, reply, permit }: Write, ctx: &mut Context<Self>) {
+        let pending = Pending { reply: Some(reply), dataset: self.dataset.clone(), begun: false, _permit: permit };
+        self.writes.push_back((request, pending));
+        self.next_turn(ctx);
+    }
+}
+
+impl Handler<Receive> for Oplog {
+    type Result = ();
+    fn handle(&mut self, receive: Receive, ctx: &mut Context<Self>) {
+        self.received.push_back(receive);
+        self.next_turn(ctx);
+    }
+}
+
+impl Handler<PeerKnows> for Oplog {
+    type Result = ();
+    fn handle(&mut self, PeerKnows(vector): PeerKnows, ctx: &mut Context<Self>) {
+        let store = self.store.clone();
+        let learn = async move {
+            store
+                .run(move |ledger: &mut Ledger| {
+                    ledger.learn_own_line(&vector);
+                    ledger.peer_accepted()
+                })
+                .await
+        };
+        ctx.spawn(learn.into_actor(self).map(|done, actor, ctx| match done {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => actor.fail(&error, ctx),
+            Err(gone) => actor.fail(&gone, ctx),
+        }));
+    }
+}
+
+impl Handler<Status> for Oplog {
+    type Result = ();
+    fn handle(&mut self, Status(reply): Status, ctx: &mut Context<Self>) {
+        let store = self.store.clone();
+        let (received_commits, refused_commits) = (self.received_commits, self.refused_commits);
+        let ask = async move {
+            if let Ok(status) = store.run(|ledger: &mut Ledger| status(ledger)).await {
+                // Whoever asked may have gone.
+                let _ = reply.send(LedgerStatus { received_commits, refused_commits, ..status });
+            }
+        };
+        ctx.spawn(ask.into_actor(self));
+    }
+}
+
+impl Handler<TellAlso> for Oplog {
+    type Result = ();
+    fn handle(&mut self, TellAlso(recipient): TellAlso, _: &mut Context<Self>) {
+        self.told.push(recipient);
+    }
+}
+
+impl Handler<Stop> for Oplog {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
+fn status(ledger: &Ledger) -> LedgerStatus {
+    let replica = ledger.replica();
+    LedgerStatus {
+        documents: replica.documents(),
+        tallies: replica.tallies().iter().map(|(collection, tally)| (collection.clone(), tally.live)).collect(),
+        log_bytes: ledger.log_bytes(),
+        fingerprint: replica.fingerprint(),
+        writer: replica.writer(),
+        incarnation: ledger.incarnation(),
+        vector: replica.vector().clone(),
+        received_commits: 0,
+        refused_commits: 0,
+    }
+}

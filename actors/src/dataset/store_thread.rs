@@ -1,0 +1,81 @@
+//! The thread on which a dataset's ledger lives: no fsync ever blocks another dataset, a mailbox or the network.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use tokio::sync::oneshot;
+
+use super::ledger::{Ledger, LedgerError};
+
+type Job = Box<dyn FnOnce(&mut Ledger) + Send>;
+
+/// Jobs that may wait. The oplog keeps one turn in flight, so this is never reached in order.
+const JOBS_MAX: usize = 64;
+
+/// The thread is gone: it panicked or was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the dataset's store thread is gone")]
+pub struct StoreThreadGone;
+
+/// Runs jobs on a ledger, in order. Dropping the last clone settles the ledger and ends the thread.
+#[derive(Debug, Clone)]
+pub struct StoreThread {
+    jobs: SyncSender<Job>,
+}
+
+impl StoreThread {
+    /// Starts the thread, which opens the ledger first. Returns the handle, the outcome of opening, and a word when the thread has
+    /// closed the store.
+    pub fn start(
+        name: &str,
+        open: impl FnOnce() -> Result<Ledger, LedgerError> + Send + 'static,
+    ) -> std::io::Result<(Self, oneshot::Receiver<Result<(), LedgerError>>, oneshot::Receiver<()>)> {
+        let (jobs, queue) = sync_channel(JOBS_MAX);
+        let (opened, when_opened) = oneshot::channel();
+        let (closed, when_closed) = oneshot::channel();
+        std::thread::Builder::new().name(format!("store-{name}")).spawn(move || {
+            // Dropped after the ledger, on a panic too: whoever opens the directory next waits for it.
+            let _closed = closed;
+            run(open, opened, &queue);
+        })?;
+        Ok((Self { jobs }, when_opened, when_closed))
+    }
+
+    /// Runs `job` on the ledger and resolves with what it returns.
+    ///
+    /// # Errors
+    /// [`StoreThreadGone`] also when the thread dies during the job.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Ledger) -> T + Send + 'static,
+    ) -> Result<T, StoreThreadGone> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |ledger| {
+            // Whoever asked may have gone; what was done stays done.
+            let _ = reply.send(job(ledger));
+        });
+        match self.jobs.try_send(job) {
+            Ok(()) => answer.await.map_err(|_| StoreThreadGone),
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(StoreThreadGone),
+        }
+    }
+}
+
+fn run(
+    open: impl FnOnce() -> Result<Ledger, LedgerError>,
+    opened: oneshot::Sender<Result<(), LedgerError>>,
+    queue: &Receiver<Job>,
+) {
+    let mut ledger = match open() {
+        Ok(ledger) => ledger,
+        Err(error) => return drop(opened.send(Err(error))),
+    };
+    if opened.send(Ok(())).is_err() {
+        return;
+    }
+    while let Ok(job) = queue.recv() {
+        job(&mut ledger);
+    }
+    if let Err(error) = ledger.settle() {
+        tracing::warn!(%error, "the store could not be settled; the next start takes in its last commits again");
+    }
+}

@@ -1,0 +1,306 @@
+//! Sync: pushes fresh commits, pulls missing ones, answers peers, and compares vectors though nothing was heard.
+//!
+//! One session per accepted peer. Fresh commits of `documents` datasets are pushed to peers that have everything before them; all
+//! else is pulled: by a peer that learned from a confirmation, an announcement or a comparison of digests that it lacks commits.
+
+mod intake;
+mod pull;
+mod push;
+mod serve;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use anabranch_protocol::commit::Commit;
+use anabranch_protocol::hlc::Hlc;
+use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
+use anabranch_protocol::replica::{ReceiveRefusal, ReplicaSettings, Verdict};
+use anabranch_protocol::vector::VersionVector;
+use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Request, Response};
+use tokio::sync::{Semaphore, oneshot};
+
+use self::session::Session;
+use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds};
+use super::confirmation::{Audience, Confirmation};
+use super::death_watch::DeathWatch;
+use super::oplog::{Oplog, PeerKnows, Stop, Told};
+use super::view::View;
+use crate::node::{Clock as WallClockSource, SyncSettings};
+use crate::transport::{Class, SharedTransport};
+
+/// Commits kept in memory so that a peer which just caught up by pulling goes on by push, bytes.
+const RECENT_BYTES_MAX: usize = 4 << 20;
+/// Pages that are read from the store for peers at once.
+const SERVES_MAX: usize = 4;
+/// Pushes and pages of peers that wait for the oplog at once.
+const INTAKES_MAX: usize = 32;
+/// How long a writer whose chain broke is left alone before it is asked for again.
+const STOPPED_FOR: Duration = Duration::from_secs(60);
+
+/// A peer's `Hello` for this dataset was accepted.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct Accepted {
+    /// Who.
+    pub peer: PeerId,
+    /// What it said.
+    pub hello: DatasetHello,
+}
+
+/// The connection to a peer is gone.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct Gone(pub PeerId);
+
+/// An accepted peer asks.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Inbound {
+    /// Who.
+    pub peer: PeerId,
+    /// What.
+    pub request: Request,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Response>,
+}
+
+/// An accepted peer announced.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct Announced {
+    /// Who forwarded it.
+    pub peer: PeerId,
+    /// What.
+    pub announce: Announce,
+}
+
+/// Asks how this dataset introduces itself.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Introduce(pub oneshot::Sender<DatasetHello>);
+
+/// What a sync actor is started with.
+pub(super) struct SyncContext {
+    pub replica: ReplicaSettings,
+    pub sync: SyncSettings,
+    pub wall: Arc<dyn WallClockSource>,
+    pub transport: SharedTransport,
+    pub view: Arc<View>,
+    pub oplog: Addr<Oplog>,
+    pub clock: Addr<Clock>,
+    pub confirmation: Addr<Confirmation>,
+}
+
+/// See the module documentation.
+pub struct Sync {
+    context: SyncContext,
+    vector: Arc<VersionVector>,
+    sessions: BTreeMap<PeerId, Session>,
+    /// Writers that a pull is under way for, and from whom.
+    claims: BTreeMap<WriterId, PeerId>,
+    /// Writers whose clock is too far ahead.
+    held: BTreeMap<WriterId, Held>,
+    /// Writers whose chain broke.
+    stopped: BTreeSet<WriterId>,
+    recent: VecDeque<(Arc<Commit>, usize)>,
+    recent_bytes: usize,
+    serves: Arc<Semaphore>,
+    intakes: Arc<Semaphore>,
+    _death_watch: DeathWatch,
+}
+
+impl Sync {
+    pub(super) fn new(context: SyncContext, vector: Arc<VersionVector>, death_watch: DeathWatch) -> Self {
+        Self {
+            context,
+            vector,
+            sessions: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            held: BTreeMap::new(),
+            stopped: BTreeSet::new(),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            serves: Arc::new(Semaphore::new(SERVES_MAX)),
+            intakes: Arc::new(Semaphore::new(INTAKES_MAX)),
+            _death_watch: death_watch,
+        }
+    }
+
+    fn dataset(&self) -> &DatasetId {
+        &self.context.replica.dataset
+    }
+
+    fn lineage(&self) -> Lineage {
+        self.context.replica.lineage
+    }
+
+    /// Takes in what a peer has: tells the clock, pulls what is missing here, pushes what is missing there.
+    fn learn(&mut self, peer: PeerId, theirs: &VersionVector, ctx: &mut Context<Self>) {
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        session.learn(theirs);
+        self.context.clock.do_send(PeerHas { peer, vector: Arc::new(session.theirs.clone()) });
+        self.push_recent(peer, ctx);
+        self.pull(peer, ctx);
+    }
+
+    /// Compares vectors with every peer.
+    fn anti_entropy(&mut self, ctx: &mut Context<Self>) {
+        self.release_held();
+        let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
+        for peer in peers {
+            self.compare(peer, ctx);
+        }
+    }
+
+    fn compare(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
+        let request = Request::Heads(Heads { dataset: self.dataset().to_wire(), digest: self.vector.digest() });
+        let asked = self.context.transport.request(peer, Class::Interactive, request);
+        ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| match answer {
+            Ok(Response::Heads(reply)) => {
+                actor.context.clock.do_send(PeerHolds { peer, held: reply.held });
+                let theirs = reply.heads.unwrap_or_else(|| (*actor.vector).clone());
+                actor.learn(peer, &theirs, ctx);
+            }
+            Ok(other) => tracing::debug!(dataset = %actor.dataset(), %peer, answer = ?other, "heads were not compared"),
+            Err(error) => tracing::debug!(dataset = %actor.dataset(), %peer, %error, "heads were not compared"),
+        }));
+    }
+
+    /// Writers that no pull should ask for now.
+    fn left_alone(&self) -> BTreeSet<WriterId> {
+        self.claims.keys().chain(self.held.keys()).chain(&self.stopped).copied().collect()
+    }
+
+    /// Notes what the oplog said of received commits.
+    fn note_verdicts(&mut self, commits: &[(WriterId, u64, Hlc)], verdicts: &[Verdict], ctx: &mut Context<Self>) {
+        let held_before = self.held.len();
+        for ((writer, ..), verdict) in commits.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Refused(ReceiveRefusal::Held { seq, hlc }) => {
+                    self.held.insert(*writer, Held { writer: *writer, seq: *seq, hlc: *hlc });
+                }
+                Verdict::Refused(ReceiveRefusal::Gap { .. } | ReceiveRefusal::MissingSections { .. })
+                | Verdict::Applied
+                | Verdict::Duplicate => {}
+                Verdict::Refused(_) => self.stop_writer(*writer, ctx),
+            }
+        }
+        if self.held.len() != held_before {
+            self.context.clock.do_send(HeldHere(self.held.values().cloned().collect()));
+        }
+    }
+
+    fn stop_writer(&mut self, writer: WriterId, ctx: &mut Context<Self>) {
+        if self.stopped.insert(writer) {
+            ctx.run_later(STOPPED_FOR, move |actor, _| {
+                actor.stopped.remove(&writer);
+            });
+        }
+    }
+
+    /// Lets go of held writers whose time has come; they are asked for again.
+    fn release_held(&mut self) {
+        let now = self.context.wall.now();
+        let skew = self.context.replica.max_clock_skew;
+        let before = self.held.len();
+        self.held.retain(|_, held| held.hlc.is_ahead_of(now, skew));
+        if self.held.len() != before {
+            self.context.clock.do_send(HeldHere(self.held.values().cloned().collect()));
+        }
+    }
+
+    fn introduction(&self) -> DatasetHello {
+        let replica = &self.context.replica;
+        DatasetHello {
+            dataset: replica.dataset.to_wire(),
+            lineage: replica.lineage,
+            kind: replica.kind,
+            registration: replica.registration.clone(),
+            policies: match replica.kind {
+                Kind::Documents => BTreeMap::from([(PolicyScope(None), "lww".to_owned())]),
+                Kind::Append => BTreeMap::from([(PolicyScope(None), "append".to_owned())]),
+            },
+            heads: (*self.vector).clone(),
+        }
+    }
+}
+
+impl Actor for Sync {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let interval = self.context.sync.anti_entropy_interval.max(Duration::from_millis(100));
+        ctx.run_interval(interval, Self::anti_entropy);
+    }
+}
+
+impl Handler<Accepted> for Sync {
+    type Result = ();
+    fn handle(&mut self, Accepted { peer, hello }: Accepted, ctx: &mut Context<Self>) {
+        let tags = hello.registration.tags(self.dataset(), self.lineage());
+        let own = hello.heads.of_peer(&self.context.replica.identity.peer());
+        self.context.oplog.do_send(PeerKnows(own));
+        self.context.confirmation.do_send(Audience::Joined(peer));
+        // A refreshed `Hello` keeps what is under way.
+        let session = self.sessions.entry(peer).or_insert_with(Session::new);
+        session.tags = tags;
+        tracing::info!(dataset = %self.dataset(), %peer, "syncing");
+        self.learn(peer, &hello.heads, ctx);
+    }
+}
+
+impl Handler<Gone> for Sync {
+    type Result = ();
+    fn handle(&mut self, Gone(peer): Gone, _: &mut Context<Self>) {
+        if self.sessions.remove(&peer).is_some() {
+            self.claims.retain(|_, from| *from != peer);
+            self.context.confirmation.do_send(Audience::Left(peer));
+            self.context.clock.do_send(Forget(peer));
+        }
+    }
+}
+
+impl Handler<Told> for Sync {
+    type Result = ();
+    fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
+        self.vector = committed.vector.clone();
+        self.remember(&committed.commits);
+        if self.context.replica.kind == Kind::Documents {
+            let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
+            for peer in peers {
+                self.offer(peer, &committed.commits, ctx);
+            }
+        }
+    }
+}
+
+impl Handler<Announced> for Sync {
+    type Result = ();
+    fn handle(&mut self, Announced { peer, announce }: Announced, ctx: &mut Context<Self>) {
+        if announce.digest == self.vector.digest() {
+            return;
+        }
+        // The announcer may be many hops away: what it has is worth asking the neighbour for, who may have it by now.
+        if !self.vector.covers(&announce.heads) || announce.heads.is_empty() {
+            self.compare(peer, ctx);
+        }
+    }
+}
+
+impl Handler<Introduce> for Sync {
+    type Result = ();
+    fn handle(&mut self, Introduce(reply): Introduce, _: &mut Context<Self>) {
+        // Whoever asked may have gone.
+        let _ = reply.send(self.introduction());
+    }
+}
+
+impl Handler<Stop> for Sync {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}

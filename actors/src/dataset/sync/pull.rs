@@ -1,0 +1,209 @@
+//! Pulls: missing commits, verbatim, paged by bytes. While a page is being made durable the next one is on its way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix::prelude::*;
+use anabranch_protocol::commit::Commit;
+use anabranch_protocol::hlc::Hlc;
+use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
+use anabranch_protocol::plan::{Want, plan_pull};
+use anabranch_protocol::registration::Registration;
+use anabranch_protocol::replica::Verdict;
+use anabranch_protocol::wire::{Pull, Refusal, Request, Response};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::super::oplog::{Oplog, Received};
+use super::Sync;
+use super::intake::{self, IntakeError};
+use crate::store::StoreError;
+use crate::transport::{Class, SharedTransport, TransportError};
+
+/// Smallest page asked for, bytes.
+pub(super) const PAGE_BYTES_MIN: usize = 64 << 10;
+/// Largest page asked for, bytes.
+const PAGE_BYTES_MAX: usize = anabranch_protocol::limits::PAGE_BYTES_MAX;
+/// A page should add about this much to the queue of the link.
+const PAGE_TIME: Duration = Duration::from_millis(10);
+
+/// Why a pull ended early.
+#[derive(Debug, thiserror::Error)]
+enum PullError {
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    #[error("the peer refused: {0}")]
+    Refused(Refusal),
+    #[error("the peer answered with another message")]
+    OtherMessage,
+}
+
+/// A page is durable here, or what was wrong with its commits.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct PageTaken {
+    commits: Vec<(WriterId, u64, Hlc)>,
+    verdicts: Vec<Verdict>,
+}
+
+/// One pull: everything a peer had when it began, page after page.
+struct Puller {
+    peer: PeerId,
+    transport: SharedTransport,
+    oplog: Addr<Oplog>,
+    sync: Addr<Sync>,
+    dataset: DatasetId,
+    lineage: Lineage,
+    registration: Registration,
+    page_bytes: usize,
+}
+
+/// A page that the oplog is making durable.
+struct InFlight {
+    commits: Vec<(WriterId, u64, Hlc)>,
+    received: oneshot::Receiver<Result<Received, StoreError>>,
+}
+
+impl Sync {
+    /// Pulls what `peer` has and we lack, unless a pull from it is under way.
+    pub(super) fn pull(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
+        let left_alone = self.left_alone();
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        if session.pulling || session.waiting {
+            return;
+        }
+        let wants = plan_pull(&self.vector, &session.theirs, &left_alone);
+        if wants.is_empty() {
+            return;
+        }
+        session.pulling = true;
+        let mut puller = Puller {
+            peer,
+            transport: self.context.transport.clone(),
+            oplog: self.context.oplog.clone(),
+            sync: ctx.address(),
+            dataset: self.context.replica.dataset.clone(),
+            lineage: self.context.replica.lineage,
+            registration: self.context.replica.registration.clone(),
+            page_bytes: session.page_bytes,
+        };
+        self.claims.extend(wants.iter().map(|want| (want.writer, peer)));
+        tracing::debug!(dataset = %self.dataset(), %peer, writers = wants.len(), "pulling");
+        let pull = async move {
+            let outcome = puller.run(wants).await;
+            (outcome, puller.page_bytes)
+        };
+        ctx.spawn(
+            pull.into_actor(self).map(move |(outcome, page_bytes), actor, ctx| actor.pull_ended(peer, outcome, page_bytes, ctx)),
+        );
+    }
+
+    fn pull_ended(&mut self, peer: PeerId, outcome: Result<(), PullError>, page_bytes: usize, ctx: &mut Context<Self>) {
+        self.claims.retain(|_, from| *from != peer);
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        session.pulling = false;
+        session.page_bytes = page_bytes;
+        match outcome {
+            Ok(()) => session.pull_succeeded(),
+            Err(error) => {
+                let delay = session.next_delay();
+                session.waiting = true;
+                tracing::info!(dataset = %self.context.replica.dataset, %peer, %error, ?delay, "a pull failed; it is tried again");
+                ctx.run_later(delay, move |actor, ctx| {
+                    if let Some(session) = actor.sessions.get_mut(&peer) {
+                        session.waiting = false;
+                    }
+                    actor.pull_from_anyone(ctx);
+                });
+            }
+        }
+        self.pull_from_anyone(ctx);
+    }
+
+    /// What one peer did not deliver, another may.
+    fn pull_from_anyone(&mut self, ctx: &mut Context<Self>) {
+        let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
+        peers.into_iter().for_each(|peer| self.pull(peer, ctx));
+    }
+}
+
+impl Handler<PageTaken> for Sync {
+    type Result = ();
+    fn handle(&mut self, page: PageTaken, ctx: &mut Context<Self>) {
+        self.note_verdicts(&page.commits, &page.verdicts, ctx);
+    }
+}
+
+impl Puller {
+    async fn run(&mut self, mut wants: Vec<Want>) -> Result<(), PullError> {
+        let mut in_flight: Option<InFlight> = None;
+        loop {
+            let (commits, more) = self.page(&wants).await?;
+            if let Some(page) = in_flight.take() {
+                if !self.settle(page).await? {
+                    return Ok(());
+                }
+            }
+            let summary = intake::summary(&commits);
+            let more = more && !summary.is_empty();
+            wants = advance(wants, &summary);
+            in_flight = Some(InFlight { commits: summary, received: intake::hand_over(&self.oplog, commits) });
+            if !more {
+                break;
+            }
+        }
+        if let Some(page) = in_flight {
+            self.settle(page).await?;
+        }
+        Ok(())
+    }
+
+    async fn page(&mut self, wants: &[Want]) -> Result<(Vec<Commit>, bool), PullError> {
+        let request = Request::Pull(Pull {
+            dataset: self.dataset.to_wire(),
+            registration: self.registration.clone(),
+            wants: wants.to_vec(),
+            bytes_max: self.page_bytes as u64,
+        });
+        let started = Instant::now();
+        let page = match self.transport.request(self.peer, Class::Bulk, request).await? {
+            Response::Page(page) => page,
+            Response::Refused(refusal) => return Err(PullError::Refused(refusal)),
+            _ => return Err(PullError::OtherMessage),
+        };
+        self.adapt(page.frames.iter().map(|frame| frame.len()).sum(), started.elapsed());
+        for incomplete in &page.incomplete {
+            let writer = incomplete.writer;
+            tracing::debug!(dataset = %self.dataset, peer = %self.peer, %writer, "the peer lacks sections that are registered here");
+        }
+        let commits = intake::verify(page.frames, self.dataset.clone(), self.lineage).await?;
+        Ok((commits, page.more))
+    }
+
+    /// Sizes the next page so that it adds about [`PAGE_TIME`] of queue, whatever the link.
+    fn adapt(&mut self, bytes: usize, elapsed: Duration) {
+        let full = bytes * 2 >= self.page_bytes;
+        if elapsed > PAGE_TIME * 2 {
+            self.page_bytes = (self.page_bytes / 2).max(PAGE_BYTES_MIN);
+        } else if full {
+            self.page_bytes = (self.page_bytes * 2).min(PAGE_BYTES_MAX);
+        }
+    }
+
+    /// Waits until a page is durable; whether all of it was taken in, so that going on makes sense.
+    async fn settle(&self, page: InFlight) -> Result<bool, PullError> {
+        let received = intake::verdicts(page.received).await?;
+        let whole = received.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate));
+        self.sync.do_send(PageTaken { commits: page.commits, verdicts: received.verdicts });
+        Ok(whole)
+    }
+}
+
+/// What is still wanted after a page.
+fn advance(wants: Vec<Want>, page: &[(WriterId, u64, Hlc)]) -> Vec<Want> {
+    let last: BTreeMap<WriterId, u64> = page.iter().map(|(writer, seq, _)| (*writer, *seq)).collect();
+    let next = |want: Want| last.get(&want.writer).map_or(want, |seq| Want { from_seq: seq + 1, ..want });
+    wants.into_iter().map(next).collect()
+}

@@ -1,0 +1,159 @@
+//! Answers to peers.
+
+use actix::prelude::*;
+use anabranch_protocol::hlc::Hlc;
+use anabranch_protocol::id::{PeerId, WriterId};
+use anabranch_protocol::replica::Verdict;
+use anabranch_protocol::vector::{Head, VersionVector};
+use anabranch_protocol::wire::{Confirm, Heads, HeadsReply, Pull, Push, Pushed, Refusal, RefusalCode, Request, Response};
+use tokio::sync::oneshot;
+
+use super::super::confirmation::{StateFor, Stated};
+use super::super::oplog::Received;
+use super::intake;
+use super::{Inbound, Sync};
+
+type Reply = oneshot::Sender<Response>;
+
+impl Handler<Inbound> for Sync {
+    type Result = ();
+    fn handle(&mut self, Inbound { peer, request, reply }: Inbound, ctx: &mut Context<Self>) {
+        if !self.sessions.contains_key(&peer) {
+            let reason = "say Hello for this dataset first";
+            return answer(reply, Response::Refused(Refusal::new(RefusalCode::HelloFirst, reason)));
+        }
+        match request {
+            Request::Heads(heads) => answer(reply, self.compare_heads(&heads)),
+            Request::Pull(pull) => self.serve(peer, pull, reply, ctx),
+            Request::Push(push) => self.take_push(peer, push, reply, ctx),
+            Request::Confirm(confirm) => {
+                self.take_statements(peer, confirm, ctx);
+                answer(reply, Response::Confirmed);
+            }
+            Request::Hello(_) => answer(reply, refused(RefusalCode::Malformed, "a Hello goes to the node")),
+        }
+    }
+}
+
+impl Sync {
+    fn compare_heads(&self, asked: &Heads) -> Response {
+        let same = asked.digest == self.vector.digest();
+        Response::Heads(HeadsReply {
+            dataset: self.dataset().to_wire(),
+            heads: (!same).then(|| (*self.vector).clone()),
+            held: self.held.values().cloned().collect(),
+        })
+    }
+
+    /// Reads a page off the actor's thread.
+    fn serve(&mut self, peer: PeerId, pull: Pull, reply: Reply, ctx: &mut Context<Self>) {
+        let Ok(permit) = self.serves.clone().try_acquire_owned() else {
+            return answer(reply, refused(RefusalCode::Busy, "too many pages are being read"));
+        };
+        let tags = pull.registration.tags(self.dataset(), self.lineage());
+        let view = self.context.view.clone();
+        let bytes_max = usize::try_from(pull.bytes_max).unwrap_or(usize::MAX);
+        let page = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            view.page(&pull.wants, &tags, bytes_max)
+        });
+        let dataset = self.dataset().clone();
+        let served = async move {
+            match page.await {
+                Ok(Ok(page)) => answer(reply, Response::Page(page)),
+                Ok(Err(error)) => {
+                    tracing::error!(%dataset, %peer, %error, "a page could not be read");
+                    answer(reply, refused(RefusalCode::Unavailable, "the log can't be read"));
+                }
+                Err(_) => answer(reply, refused(RefusalCode::Unavailable, "the dataset is going down")),
+            }
+        };
+        ctx.spawn(served.into_actor(self));
+    }
+
+    fn take_push(&mut self, peer: PeerId, push: Push, reply: Reply, ctx: &mut Context<Self>) {
+        let Ok(permit) = self.intakes.clone().try_acquire_owned() else {
+            return answer(reply, refused(RefusalCode::Busy, "too many commits wait for the disk"));
+        };
+        let verified = intake::verify(push.frames, self.dataset().clone(), self.lineage());
+        ctx.spawn(verified.into_actor(self).map(move |verified, actor, ctx| match verified {
+            Ok(commits) => {
+                let summary = intake::summary(&commits);
+                actor.sender_has(peer, &commits);
+                let received = intake::hand_over(&actor.context.oplog, commits);
+                ctx.spawn(intake::verdicts(received).into_actor(actor).map(move |received, actor, ctx| {
+                    drop(permit);
+                    match received {
+                        Ok(received) => actor.answer_push(peer, &summary, &received, reply, ctx),
+                        Err(error) => answer(reply, refused(RefusalCode::Unavailable, &error.to_string())),
+                    }
+                }));
+            }
+            Err(error) => {
+                tracing::warn!(dataset = %actor.dataset(), %peer, %error, "a push was refused");
+                answer(reply, refused(RefusalCode::Commit, &error.to_string()));
+            }
+        }));
+    }
+
+    /// Who pushes a commit has it: it is not pushed back.
+    fn sender_has(&mut self, peer: PeerId, commits: &[anabranch_protocol::commit::Commit]) {
+        let heads: VersionVector = commits
+            .iter()
+            .map(|commit| (commit.writer(), commit.head()))
+            .collect::<Vec<(WriterId, Head)>>()
+            .into_iter()
+            .collect();
+        if let Some(session) = self.sessions.get_mut(&peer) {
+            session.learn(&heads);
+        }
+    }
+
+    fn answer_push(
+        &mut self,
+        peer: PeerId,
+        pushed: &[(WriterId, u64, Hlc)],
+        received: &Received,
+        reply: Reply,
+        ctx: &mut Context<Self>,
+    ) {
+        self.note_verdicts(pushed, &received.verdicts, ctx);
+        let complete = received.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate));
+        if !complete {
+            self.pull(peer, ctx);
+        }
+        let (stated, statement) = oneshot::channel();
+        self.context.confirmation.do_send(StateFor { vector: received.vector.clone(), reply: stated });
+        let (dataset, held) = (self.dataset().to_wire(), self.held.values().cloned().collect());
+        let answered = async move {
+            if let Ok(confirmation) = statement.await {
+                answer(reply, Response::Pushed(Pushed { dataset, confirmation, complete, held }));
+            }
+        };
+        ctx.spawn(answered.into_actor(self));
+    }
+
+    fn take_statements(&mut self, peer: PeerId, confirm: Confirm, ctx: &mut Context<Self>) {
+        for signed in confirm.statements {
+            match signed.verify(self.dataset(), self.lineage()) {
+                Ok(statement) => {
+                    let (about, vector) = (statement.peer, statement.vector.clone());
+                    self.context.confirmation.do_send(Stated { from: peer, statement, signed });
+                    if about == peer {
+                        self.learn(peer, &vector, ctx);
+                    }
+                }
+                Err(error) => tracing::warn!(dataset = %self.dataset(), %peer, %error, "a confirmation was refused"),
+            }
+        }
+    }
+}
+
+fn refused(code: RefusalCode, reason: &str) -> Response {
+    Response::Refused(Refusal::new(code, reason))
+}
+
+fn answer(reply: Reply, response: Response) {
+    // A peer that went away needs no answer.
+    let _ = reply.send(response);
+}

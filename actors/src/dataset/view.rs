@@ -1,0 +1,334 @@
+//! Reads of a dataset: only what is durable, and no half of a commit.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use anabranch_protocol::commit::{Change, Commit};
+use anabranch_protocol::conflict::{Row, Stamp};
+use anabranch_protocol::hlc::Hlc;
+use anabranch_protocol::id::{Collection, DatasetId, Epoch, Key, Lineage, PeerId, WriterId};
+use anabranch_protocol::limits::PAGE_FRAMES_MAX;
+use anabranch_protocol::plan::Want;
+use anabranch_protocol::registration::TagSet;
+use anabranch_protocol::replica::{Record, ReplicaSettings, Rows, parse_record_key, record_key, record_key_prefix};
+use anabranch_protocol::wire::{Incomplete, Kind, Page};
+use serde_bytes::ByteBuf;
+
+use super::layout;
+use super::log::{self, Found};
+use crate::api::{Document, ListQuery, Listing};
+use crate::store::{Store, StoreError};
+
+/// Payload of one listing page, bytes; a single larger document travels alone.
+const LISTING_BYTES_MAX: usize = 4 << 20;
+/// Longest listing page, documents.
+const LISTING_LIMIT_MAX: usize = 10_000;
+
+/// A dataset's store, for readers on any thread.
+#[derive(Debug)]
+pub struct View {
+    store: Arc<dyn Store>,
+    dataset: DatasetId,
+    lineage: Lineage,
+    kind: Kind,
+    local_writer: WriterId,
+    /// Written while rows of a turn are applied, read by each read call: a commit's entries become visible together.
+    visible: RwLock<()>,
+}
+
+impl View {
+    pub(super) fn new(store: Arc<dyn Store>, settings: &ReplicaSettings) -> Self {
+        Self {
+            store,
+            dataset: settings.dataset.clone(),
+            lineage: settings.lineage,
+            kind: settings.kind,
+            local_writer: local_writer(settings.identity.peer()),
+            visible: RwLock::new(()),
+        }
+    }
+
+    /// Held while rows are applied.
+    pub(super) fn applying(&self) -> RwLockWriteGuard<'_, ()> {
+        // The lock guards no data of its own; a panic of another holder leaves nothing half done in memory.
+        self.visible.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reading(&self) -> RwLockReadGuard<'_, ()> {
+        self.visible.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of a document, checked.
+    pub(super) fn load_row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, StoreError> {
+        match self.store.get(&layout::row_key(collection, key))? {
+            None => Ok(None),
+            Some(head) => self.finish_row(collection, key, &head).map(Some),
+        }
+    }
+
+    fn finish_row(&self, collection: &Collection, key: &Key, head: &[u8]) -> Result<Row, StoreError> {
+        let damaged = || StoreError::Corrupt(format!("row {key:?} of {collection:?} fails its checksum"));
+        let (mut row, mut missing) = layout::decode_row_head(head).ok_or_else(damaged)?;
+        let mut part = 0;
+        while let (Some(value), true) = (&mut row.value, missing > 0) {
+            let chunk = self.store.get(&layout::row_part(collection, key, part))?.ok_or_else(damaged)?;
+            missing = missing.checked_sub(chunk.len()).ok_or_else(damaged)?;
+            value.extend_from_slice(&chunk);
+            part += 1;
+        }
+        if layout::row_is_whole(&row) { Ok(row) } else { Err(damaged()) }
+    }
+
+    /// A document or record.
+    ///
+    /// # Errors
+    /// When the store can't be read, or what it holds fails its checksum.
+    pub fn get(&self, collection: &Collection, key: &Key) -> Result<Option<Document>, StoreError> {
+        let _reading = self.reading();
+        if self.kind == Kind::Append {
+            return self.get_record(collection, key);
+        }
+        let row = self.load_row(collection, key)?;
+        Ok(row.and_then(|row| row.value.map(|value| Document { key: key.clone(), value, stamp: row.stamp })))
+    }
+
+    fn get_record(&self, collection: &Collection, key: &Key) -> Result<Option<Document>, StoreError> {
+        let Some((prefix, _)) = parse_record_key(key) else { return Ok(None) };
+        let Some(arrival) = self.store.get(&layout::record_index(collection, &prefix))? else { return Ok(None) };
+        let records = self.records(&arrival, collection)?;
+        Ok(records.into_iter().find(|document| document.key == *key))
+    }
+
+    /// The records of a collection in the log record an index row points to, in key order.
+    fn records(&self, arrival: &[u8], collection: &Collection) -> Result<Vec<Document>, StoreError> {
+        let arrival = arrival.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Corrupt("an index row".into()))?;
+        let Found::Record(stored) = log::read(&*self.store, arrival)? else {
+            return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
+        };
+        let record = stored.decode(self.lineage)?;
+        Ok(records_of(&record, collection, self.local_writer))
+    }
+
+    /// A page of a collection.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn list(&self, collection: &Collection, query: &ListQuery) -> Result<Listing, StoreError> {
+        let _reading = self.reading();
+        let mut page = PageOfDocuments::new(query.limit.clamp(1, LISTING_LIMIT_MAX));
+        match self.kind {
+            Kind::Documents => self.list_rows(collection, query, &mut page)?,
+            Kind::Append => self.list_records(collection, query, &mut page)?,
+        }
+        Ok(page.finish())
+    }
+
+    fn list_rows(&self, collection: &Collection, query: &ListQuery, page: &mut PageOfDocuments) -> Result<(), StoreError> {
+        let base = layout::row_prefix(collection);
+        let prefix = [&base[..], query.prefix.as_bytes()].concat();
+        let start = match &query.after {
+            // The first key after `after` itself.
+            Some(after) => prefix.clone().max([&base[..], after.as_bytes(), &[0]].concat()),
+            None => prefix.clone(),
+        };
+        let mut failed = None;
+        self.store.scan(&start, &layout::after_prefix(&prefix), &mut |key, head| {
+            let document = self.scanned_row(collection, &key[base.len()..], head);
+            match document {
+                Ok(None) => ControlFlow::Continue(()),
+                Ok(Some(document)) => page.push(document),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn scanned_row(&self, collection: &Collection, key: &[u8], head: &[u8]) -> Result<Option<Document>, StoreError> {
+        let key = std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
+        let key = key.ok_or_else(|| StoreError::Corrupt("a row's key is not text".into()))?;
+        let row = self.finish_row(collection, &key, head)?;
+        Ok(row.value.map(|value| Document { key, value, stamp: row.stamp }))
+    }
+
+    fn list_records(&self, collection: &Collection, query: &ListQuery, page: &mut PageOfDocuments) -> Result<(), StoreError> {
+        let base = layout::record_index_prefix(collection);
+        let time = |wall| [&base[..], &Hlc::at(wall).0.to_be_bytes()].concat();
+        let mut start = query.from.map_or_else(|| base.clone(), time);
+        let end = query.to.map_or_else(|| layout::after_prefix(&base), time);
+        let after = query.after.as_deref().and_then(|after| Key::new(after).ok());
+        if let Some((prefix, _)) = after.as_ref().and_then(parse_record_key) {
+            start = start.max(layout::record_index(collection, &prefix));
+        }
+        let mut failed = None;
+        self.store.scan(&start, &end, &mut |_, arrival| match self.records(arrival, collection) {
+            Ok(records) => {
+                let wanted = records.into_iter().filter(|document| {
+                    document.key.as_str().starts_with(&query.prefix) && after.as_ref().is_none_or(|after| document.key > *after)
+                });
+                for document in wanted {
+                    if page.push(document).is_break() {
+                        return ControlFlow::Break(());
+                    }
+                }
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Commits for a peer that registered `tags`: in seq order per writer, until `bytes_max`; at least one frame if there is one.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn page(&self, wants: &[Want], tags: &TagSet, bytes_max: usize) -> Result<Page, StoreError> {
+        let mut page = Page { dataset: self.dataset.to_wire(), frames: Vec::new(), more: false, incomplete: Vec::new() };
+        let mut bytes = 0;
+        for want in wants {
+            let mut seq = want.from_seq;
+            while let Some(arrival) = self.arrival(&want.writer, seq)? {
+                let Found::Record(stored) = log::read(&*self.store, arrival)? else {
+                    return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
+                };
+                match self.frame_for(&stored, tags)? {
+                    Ok(frame) => {
+                        if !page.frames.is_empty() && (bytes + frame.len() > bytes_max || page.frames.len() >= PAGE_FRAMES_MAX) {
+                            page.more = true;
+                            return Ok(page);
+                        }
+                        bytes += frame.len();
+                        page.frames.push(ByteBuf::from(frame));
+                    }
+                    Err(tags) => {
+                        page.incomplete.push(Incomplete { writer: want.writer, from_seq: seq, tags });
+                        break;
+                    }
+                }
+                seq += 1;
+            }
+        }
+        Ok(page)
+    }
+
+    fn arrival(&self, writer: &WriterId, seq: u64) -> Result<Option<u64>, StoreError> {
+        let found = self.store.get(&layout::seq_index(writer, seq))?;
+        Ok(found.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes))
+    }
+
+    /// A frame as a peer with `tags` may have it, or the tags that are missing here.
+    fn frame_for(
+        &self,
+        stored: &log::StoredRecord,
+        tags: &TagSet,
+    ) -> Result<Result<Vec<u8>, Vec<anabranch_protocol::id::Tag>>, StoreError> {
+        if let (true, TagSet::All, Some(frame)) = (stored.is_whole(), tags, stored.frame()) {
+            return Ok(Ok(frame.to_vec()));
+        }
+        let commit = stored.commit(self.lineage)?.ok_or_else(|| StoreError::Corrupt("an index row names no commit".into()))?;
+        let missing = commit.missing_for(tags);
+        Ok(if missing.is_empty() { Ok(commit.bytes_for(tags)) } else { Err(missing) })
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.store.size_bytes()
+    }
+}
+
+impl Rows for View {
+    type Error = StoreError;
+    fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, StoreError> {
+        self.load_row(collection, key)
+    }
+}
+
+/// A listing in the making.
+struct PageOfDocuments {
+    documents: Vec<Document>,
+    limit: usize,
+    bytes: usize,
+    more: bool,
+}
+
+impl PageOfDocuments {
+    fn new(limit: usize) -> Self {
+        Self { documents: Vec::new(), limit, bytes: 0, more: false }
+    }
+
+    fn push(&mut self, document: Document) -> ControlFlow<()> {
+        let full = self.documents.len() >= self.limit || self.bytes + document.value.len() > LISTING_BYTES_MAX;
+        if full && !self.documents.is_empty() {
+            self.more = true;
+            return ControlFlow::Break(());
+        }
+        self.bytes += document.value.len();
+        self.documents.push(document);
+        ControlFlow::Continue(())
+    }
+
+    fn finish(self) -> Listing {
+        let next = self.documents.last().filter(|_| self.more).map(|document| document.key.to_string());
+        Listing { documents: self.documents, next }
+    }
+}
+
+/// The records of a collection in a log record, in key order.
+fn records_of(record: &Record, collection: &Collection, local_writer: WriterId) -> Vec<Document> {
+    let mut documents = Vec::new();
+    if let Some(commit) = &record.commit {
+        for section in commit.sections().filter(|section| section.collection == *collection) {
+            for entry in &section.entries {
+                push_record(&mut documents, commit_stamp(commit, entry.index), &entry.change);
+            }
+        }
+    }
+    if let Some(local) = &record.local {
+        for (_, entry) in local.entries.iter().filter(|(named, _)| named == collection) {
+            push_record(&mut documents, Stamp { hlc: local.hlc, writer: local_writer, index: entry.index }, &entry.change);
+        }
+    }
+    documents
+}
+
+fn commit_stamp(commit: &Commit, index: u32) -> Stamp {
+    Stamp { hlc: commit.header().hlc, writer: commit.writer(), index }
+}
+
+fn push_record(documents: &mut Vec<Document>, stamp: Stamp, change: &Change) {
+    if let Change::Append { value } = change {
+        documents.push(Document { key: record_key(&stamp), value: value.clone(), stamp });
+    }
+}
+
+/// Index rows of a log record in an append dataset: where the records of each collection are found by key.
+pub(super) fn record_index_keys(record: &Record, local_writer: WriterId) -> Vec<Vec<u8>> {
+    let mut keys = BTreeMap::new();
+    if let Some(commit) = &record.commit {
+        let prefix = record_key_prefix(&commit_stamp(commit, 0));
+        for section in commit.sections() {
+            keys.insert(section.collection.clone(), prefix);
+        }
+    }
+    if let Some(local) = &record.local {
+        let prefix = record_key_prefix(&Stamp { hlc: local.hlc, writer: local_writer, index: 0 });
+        for (collection, entry) in &local.entries {
+            if layout::is_record(entry) {
+                keys.insert(collection.clone(), prefix);
+            }
+        }
+    }
+    keys.iter().map(|(collection, prefix)| layout::record_index(collection, prefix)).collect()
+}
+
+/// The writer that stamps rows which don't replicate.
+pub(super) fn local_writer(peer: PeerId) -> WriterId {
+    WriterId { peer, epoch: Epoch::ZERO }
+}

@@ -1,0 +1,286 @@
+//! The node actor: greets peers, judges their `Hello`, and routes what they ask to the dataset it names.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix::prelude::*;
+use anabranch_protocol::id::{DatasetId, Incarnation, PeerId, Salt};
+use anabranch_protocol::wire::{Hello, HelloReply, Refusal, RefusalCode, Request, Response, VERSION};
+use tokio::sync::oneshot;
+
+use super::sessions::{Judged, PeerSession, admit, introduce, judge_all};
+use super::{Datasets, NodeSettings};
+use crate::api::{PeerDataset, PeerInfo, PeerState};
+use crate::dataset::oplog::fill_random;
+use crate::dataset::sync::{Announced, Gone, Inbound};
+use crate::transport::{Class, SharedTransport, TransportEvent};
+
+/// How long until a `Hello` that was not answered is said again.
+const HELLO_RETRY: Duration = Duration::from_secs(2);
+/// How long a refused dataset is left alone before it is asked about again on the same connection.
+const REFUSED_RETRY: Duration = Duration::from_secs(15);
+
+/// The network says something.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Event(pub TransportEvent);
+
+/// A dataset runs (again): peers are greeted for it.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub(crate) struct DatasetReady(pub DatasetId);
+
+/// Asks for all peers.
+#[derive(Message)]
+#[rtype(result = "Vec<PeerInfo>")]
+pub(super) struct AskPeers;
+
+/// See the module documentation.
+pub(super) struct Node {
+    peer: PeerId,
+    incarnation: Incarnation,
+    transport: SharedTransport,
+    datasets: Datasets,
+    peers: BTreeMap<PeerId, PeerSession>,
+}
+
+impl Node {
+    pub fn new(settings: &NodeSettings, transport: SharedTransport, datasets: Datasets) -> Self {
+        let (peer, incarnation) = (settings.identity.peer(), settings.incarnation);
+        Self { peer, incarnation, transport, datasets, peers: BTreeMap::new() }
+    }
+
+    fn connected(&mut self, peer: PeerId, dialed: bool, address: String, ctx: &mut Context<Self>) {
+        let session = self.peers.entry(peer).or_default();
+        session.connected = true;
+        session.dialed = dialed;
+        session.connection += 1;
+        session.addresses.insert(address);
+        if dialed {
+            let all = self.datasets.keys().cloned().collect();
+            self.greet(peer, all, ctx);
+        }
+    }
+
+    fn disconnected(&mut self, peer: PeerId) {
+        let Some(session) = self.peers.get_mut(&peer) else { return };
+        session.connected = false;
+        session.rtt = None;
+        session.incarnation = None;
+        session.refused.clear();
+        for dataset in std::mem::take(&mut session.accepted) {
+            if let Some(running) = self.datasets.get(&dataset).and_then(crate::dataset::DatasetHandle::running_now) {
+                running.sync.do_send(Gone(peer));
+            }
+        }
+    }
+
+    fn is_current(&self, peer: PeerId, connection: u64) -> bool {
+        self.peers.get(&peer).is_some_and(|session| session.connected && session.connection == connection)
+    }
+
+    fn hello(&self, datasets: Vec<anabranch_protocol::wire::DatasetHello>) -> Hello {
+        let mut nonce = Salt::ZERO;
+        fill_random(&mut nonce.0);
+        let listen = self.transport.listen_addresses();
+        Hello { versions: vec![VERSION], nonce, proofs: Vec::new(), incarnation: self.incarnation, listen, datasets }
+    }
+
+    /// Says `Hello` with these datasets, as far as they run.
+    fn greet(&mut self, peer: PeerId, named: Vec<DatasetId>, ctx: &mut Context<Self>) {
+        let Some(connection) = self.peers.get(&peer).map(|session| session.connection) else { return };
+        let datasets = self.datasets.clone();
+        let introduced = async move {
+            let mut hellos = Vec::new();
+            for dataset in &named {
+                hellos.extend(introduce(&datasets, dataset).await);
+            }
+            hellos
+        };
+        ctx.spawn(introduced.into_actor(self).map(move |hellos, actor, ctx| {
+            if actor.is_current(peer, connection) && !hellos.is_empty() {
+                actor.say_hello(peer, connection, hellos, ctx);
+            }
+        }));
+    }
+
+    fn say_hello(
+        &mut self,
+        peer: PeerId,
+        connection: u64,
+        hellos: Vec<anabranch_protocol::wire::DatasetHello>,
+        ctx: &mut Context<Self>,
+    ) {
+        let named: Vec<DatasetId> = hellos.iter().filter_map(|hello| DatasetId::from_wire(hello.dataset.as_ref())).collect();
+        let asked = self.transport.request(peer, Class::Interactive, Request::Hello(self.hello(hellos)));
+        let datasets = self.datasets.clone();
+        let answered = async move {
+            match asked.await {
+                Ok(Response::Hello(reply)) => {
+                    let judged = judge_all(&datasets, reply.hello.datasets.clone()).await;
+                    Ok((reply, judged))
+                }
+                Ok(Response::Refused(refusal)) => Err(refusal.to_string()),
+                Ok(_) => Err("the answer to a Hello was another message".to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        ctx.spawn(answered.into_actor(self).map(move |answer, actor, ctx| {
+            if !actor.is_current(peer, connection) {
+                return;
+            }
+            match answer {
+                Ok((reply, judged)) => actor.hello_answered(peer, reply, judged, ctx),
+                Err(reason) => {
+                    tracing::info!(%peer, reason, "a Hello was not answered; it is said again");
+                    ctx.run_later(HELLO_RETRY, move |actor, ctx| {
+                        if actor.is_current(peer, connection) {
+                            actor.greet(peer, named, ctx);
+                        }
+                    });
+                }
+            }
+        }));
+    }
+
+    fn hello_answered(&mut self, peer: PeerId, reply: HelloReply, mut judged: Judged, ctx: &mut Context<Self>) {
+        for refused in reply.refused {
+            if let Some(dataset) = DatasetId::from_wire(refused.dataset.as_ref()) {
+                judged.refused.push((dataset, refused.refusal));
+            }
+        }
+        self.accept(peer, &reply.hello, judged, ctx);
+    }
+
+    /// Opens the session for the datasets that both sides accepted.
+    fn accept(&mut self, peer: PeerId, hello: &Hello, judged: Judged, ctx: &mut Context<Self>) {
+        let Some(session) = self.peers.get_mut(&peer) else { return };
+        session.incarnation = Some(hello.incarnation);
+        session.addresses.extend(hello.listen.iter().cloned());
+        for (dataset, refusal) in judged.refused {
+            tracing::warn!(%dataset, %peer, %refusal, "the dataset is not synced with this peer");
+            session.refused.insert(dataset.clone(), refusal.to_string());
+            let connection = session.connection;
+            // Configuration changes and restarts on either side end most refusals.
+            ctx.run_later(REFUSED_RETRY, move |actor, ctx| {
+                if actor.is_current(peer, connection) && actor.peers.get(&peer).is_some_and(|s| s.refused.contains_key(&dataset))
+                {
+                    actor.greet(peer, vec![dataset], ctx);
+                }
+            });
+        }
+        for (dataset, _) in &judged.accepted {
+            session.refused.remove(dataset);
+            session.accepted.insert(dataset.clone());
+        }
+        if !judged.accepted.is_empty() {
+            self.transport.accepted(peer, hello.listen.clone());
+            admit(&self.datasets, peer, judged.accepted);
+        }
+    }
+
+    fn request(&mut self, peer: PeerId, request: Request, reply: oneshot::Sender<Response>, ctx: &mut Context<Self>) {
+        if let Request::Hello(hello) = request {
+            return self.take_hello(peer, hello, reply, ctx);
+        }
+        let Some(dataset) = request.dataset() else { return };
+        let Some(handle) = self.datasets.get(&dataset) else {
+            return refuse(reply, RefusalCode::UnknownDataset, &format!("no dataset {dataset} on this node"));
+        };
+        let accepted = self.peers.get(&peer).is_some_and(|session| session.connected && session.accepted.contains(&dataset));
+        if !accepted {
+            return refuse(reply, RefusalCode::HelloFirst, "say Hello for this dataset first");
+        }
+        match handle.running_now() {
+            Some(running) => running.sync.do_send(Inbound { peer, request, reply }),
+            None => refuse(reply, RefusalCode::Unavailable, &format!("dataset {dataset} does not run now")),
+        }
+    }
+
+    fn take_hello(&mut self, peer: PeerId, hello: Hello, reply: oneshot::Sender<Response>, ctx: &mut Context<Self>) {
+        if !hello.versions.contains(&VERSION) {
+            let reason = format!("this node speaks protocol version {VERSION}, the peer {:?}", hello.versions);
+            return refuse(reply, RefusalCode::Version, &reason);
+        }
+        let session = self.peers.entry(peer).or_default();
+        if session.incarnation.is_some_and(|known| known != hello.incarnation) {
+            let reason = "another live store of this identity is connected already";
+            return refuse(reply, RefusalCode::DuplicateIdentity, reason);
+        }
+        let connection = session.connection;
+        let datasets = self.datasets.clone();
+        let theirs = hello.datasets.clone();
+        let judged = async move { judge_all(&datasets, theirs).await };
+        ctx.spawn(judged.into_actor(self).map(move |judged, actor, ctx| {
+            let answer = HelloReply { hello: actor.hello(judged.ours.clone()), refused: judged.replies() };
+            // Sent first: the peer answers our own requests only once it has it.
+            let sent = reply.send(Response::Hello(answer)).is_ok();
+            if sent && actor.is_current(peer, connection) {
+                actor.accept(peer, &hello, judged, ctx);
+            }
+        }));
+    }
+}
+
+fn refuse(reply: oneshot::Sender<Response>, code: RefusalCode, reason: &str) {
+    // A peer that went away needs no answer.
+    let _ = reply.send(Response::Refused(Refusal::new(code, reason)));
+}
+
+impl Actor for Node {
+    type Context = Context<Self>;
+}
+
+impl Handler<Event> for Node {
+    type Result = ();
+    fn handle(&mut self, Event(event): Event, ctx: &mut Context<Self>) {
+        match event {
+            TransportEvent::Connected { peer, dialed, address } => self.connected(peer, dialed, address, ctx),
+            TransportEvent::Disconnected { peer } => self.disconnected(peer),
+            TransportEvent::Request { peer, request, reply } => self.request(peer, request, reply, ctx),
+            TransportEvent::Announced { peer, announce } => {
+                let Some(dataset) = DatasetId::from_wire(announce.dataset.as_ref()) else { return };
+                let accepted = self.peers.get(&peer).is_some_and(|session| session.accepted.contains(&dataset));
+                let running = self.datasets.get(&dataset).and_then(crate::dataset::DatasetHandle::running_now);
+                if let (true, Some(running)) = (accepted, running) {
+                    running.sync.do_send(Announced { peer, announce });
+                }
+            }
+            TransportEvent::RoundTrip { peer, rtt } => {
+                if let Some(session) = self.peers.get_mut(&peer) {
+                    session.rtt = Some(rtt);
+                }
+            }
+        }
+    }
+}
+
+impl Handler<DatasetReady> for Node {
+    type Result = ();
+    fn handle(&mut self, DatasetReady(dataset): DatasetReady, ctx: &mut Context<Self>) {
+        let connected: Vec<PeerId> = self.peers.iter().filter(|(_, s)| s.connected).map(|(peer, _)| *peer).collect();
+        for peer in connected {
+            self.greet(peer, vec![dataset.clone()], ctx);
+        }
+    }
+}
+
+impl Handler<AskPeers> for Node {
+    type Result = MessageResult<AskPeers>;
+    fn handle(&mut self, _: AskPeers, _: &mut Context<Self>) -> Self::Result {
+        let others = self.peers.iter().filter(|(peer, _)| **peer != self.peer);
+        let info = |(peer, session): (&PeerId, &PeerSession)| PeerInfo {
+            peer: *peer,
+            connected: session.connected,
+            rtt: session.rtt,
+            addresses: session.addresses.iter().cloned().collect(),
+            datasets: session.refused.iter().map(refused_dataset).collect(),
+        };
+        MessageResult(others.map(info).collect())
+    }
+}
+
+fn refused_dataset((dataset, reason): (&DatasetId, &String)) -> (DatasetId, PeerDataset) {
+    let refused = PeerDataset { state: PeerState::Refused, lag_commits: 0, lag: Duration::ZERO, reason: Some(reason.clone()) };
+    (dataset.clone(), refused)
+}

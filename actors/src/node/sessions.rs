@@ -1,0 +1,93 @@
+//! What the node knows of each peer, and how a `Hello` is judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anabranch_protocol::handshake::judge;
+use anabranch_protocol::id::{DatasetId, Incarnation};
+use anabranch_protocol::wire::{DatasetHello, DatasetReply, Refusal, RefusalCode};
+use tokio::sync::oneshot;
+
+use super::Datasets;
+use crate::dataset::sync::{Accepted, Introduce};
+
+/// A peer, connected or not.
+#[derive(Debug, Default)]
+pub(super) struct PeerSession {
+    pub connected: bool,
+    /// This node dialed: it says `Hello`.
+    pub dialed: bool,
+    pub addresses: BTreeSet<String>,
+    pub rtt: Option<Duration>,
+    pub incarnation: Option<Incarnation>,
+    /// Datasets whose `Hello` was accepted on this connection.
+    pub accepted: BTreeSet<DatasetId>,
+    /// Datasets that one side refused, and why.
+    pub refused: BTreeMap<DatasetId, String>,
+    /// Counts connections, so that a late answer of an earlier one is not taken for one of this.
+    pub connection: u64,
+}
+
+/// How the datasets of a peer's `Hello` were judged.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    /// Ours, for those that were accepted.
+    pub ours: Vec<DatasetHello>,
+    /// Theirs, for those that were accepted.
+    pub accepted: Vec<(DatasetId, DatasetHello)>,
+    /// The others.
+    pub refused: Vec<(DatasetId, Refusal)>,
+}
+
+impl Judged {
+    /// The refusals as they travel.
+    pub fn replies(&self) -> Vec<DatasetReply> {
+        let reply =
+            |(dataset, refusal): &(DatasetId, Refusal)| DatasetReply { dataset: dataset.to_wire(), refusal: refusal.clone() };
+        self.refused.iter().map(reply).collect()
+    }
+}
+
+/// How this node introduces one of its datasets; `None` while it does not run.
+pub(super) async fn introduce(datasets: &Datasets, dataset: &DatasetId) -> Option<DatasetHello> {
+    let running = datasets.get(dataset)?.running().await.ok()?;
+    let (reply, hello) = oneshot::channel();
+    running.sync.do_send(Introduce(reply));
+    hello.await.ok()
+}
+
+/// Judges each dataset of a peer's `Hello`.
+pub(super) async fn judge_all(datasets: &Datasets, theirs: Vec<DatasetHello>) -> Judged {
+    let mut judged = Judged::default();
+    for hello in theirs {
+        // A decoded message never spells `primary` out.
+        let Some(dataset) = DatasetId::from_wire(hello.dataset.as_ref()) else { continue };
+        match verdict(datasets, &dataset, &hello).await {
+            Ok(ours) => {
+                judged.ours.push(ours);
+                judged.accepted.push((dataset, hello));
+            }
+            Err(refusal) => judged.refused.push((dataset, refusal)),
+        }
+    }
+    judged
+}
+
+async fn verdict(datasets: &Datasets, dataset: &DatasetId, theirs: &DatasetHello) -> Result<DatasetHello, Refusal> {
+    if !datasets.contains_key(dataset) {
+        let reason = format!("no dataset {dataset} on this node");
+        return Err(Refusal::new(RefusalCode::UnknownDataset, reason));
+    }
+    let ours = introduce(datasets, dataset).await;
+    let ours = ours.ok_or_else(|| Refusal::new(RefusalCode::Unavailable, format!("dataset {dataset} does not run now")))?;
+    judge(&ours, theirs).map(|()| ours)
+}
+
+/// Tells the datasets' sync actors whom they may sync with.
+pub(super) fn admit(datasets: &Datasets, peer: anabranch_protocol::id::PeerId, accepted: Vec<(DatasetId, DatasetHello)>) {
+    for (dataset, hello) in accepted {
+        if let Some(running) = datasets.get(&dataset).and_then(crate::dataset::DatasetHandle::running_now) {
+            running.sync.do_send(Accepted { peer, hello });
+        }
+    }
+}
