@@ -1,0 +1,166 @@
+//! The address book: who was accepted, and where to find them after a restart.
+//!
+//! One JSON file, replaced as a whole (temporary file, fsync, rename, fsync of the directory), so that a crash leaves the old or
+//! the new one. Writing happens on a blocking thread, latest state wins: a slow disk never delays the network. A file that
+//! can't be read is set aside, never deleted: the node starts with the peers it is told of.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use libp2p::{Multiaddr, PeerId};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::address::ADDRESSES_PER_PEER_MAX;
+
+/// Peers kept; past that the one accepted longest ago goes.
+const PEERS_MAX: usize = 1_024;
+/// Largest file that is read back.
+const FILE_BYTES_MAX: u64 = 8 << 20;
+const VERSION: u32 = 1;
+
+/// The file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Page {
+    version: u32,
+    peers: BTreeMap<String, Entry>,
+}
+
+/// A peer in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    addresses: Vec<Multiaddr>,
+    /// Unix seconds.
+    accepted_at: u64,
+}
+
+/// The address book of a running swarm.
+#[derive(Debug)]
+pub(super) struct AddressBook {
+    page: Page,
+    latest: watch::Sender<Page>,
+    writer: JoinHandle<()>,
+}
+
+impl AddressBook {
+    /// Reads the file and starts the task that writes it.
+    pub(super) fn open(path: PathBuf) -> Self {
+        let page = read_or_set_aside(&path);
+        let (latest, changes) = watch::channel(page.clone());
+        let writer = tokio::spawn(write_latest(path, changes));
+        Self { page, latest, writer }
+    }
+
+    /// Everyone in it.
+    pub(super) fn peers(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let entries = self.page.peers.iter();
+        entries.filter_map(|(peer, entry)| Some((peer.parse().ok()?, entry.addresses.clone()))).collect()
+    }
+
+    /// Remembers an accepted peer and has the file written at once.
+    pub(super) fn accepted(&mut self, peer: &PeerId, mut addresses: Vec<Multiaddr>) {
+        addresses.truncate(ADDRESSES_PER_PEER_MAX);
+        let accepted_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.page.peers.insert(peer.to_string(), Entry { addresses, accepted_at });
+        while self.page.peers.len() > PEERS_MAX {
+            let oldest = self.page.peers.iter().min_by_key(|(_, entry)| entry.accepted_at).map(|(peer, _)| peer.clone());
+            let Some(oldest) = oldest else { break };
+            self.page.peers.remove(&oldest);
+        }
+        self.latest.send_replace(self.page.clone());
+    }
+
+    /// Forgets a peer.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        if self.page.peers.remove(&peer.to_string()).is_some() {
+            self.latest.send_replace(self.page.clone());
+        }
+    }
+
+    /// Waits until the latest state is on disk.
+    pub(super) async fn close(self) {
+        drop(self.latest);
+        let _ = self.writer.await;
+    }
+}
+
+async fn write_latest(path: PathBuf, mut changes: watch::Receiver<Page>) {
+    // `changed` still reports an unseen value after the sender is gone.
+    while changes.changed().await.is_ok() {
+        let page = changes.borrow_and_update().clone();
+        let to = path.clone();
+        let written = tokio::task::spawn_blocking(move || write_atomically(&to, &page)).await;
+        match written {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, path = %path.display(), "the address book was not written"),
+            Err(error) => tracing::error!(%error, "the address book's writer failed"),
+        }
+    }
+}
+
+fn write_atomically(path: &Path, page: &Page) -> io::Result<()> {
+    let page = Page { version: VERSION, ..page.clone() };
+    let temporary = path.with_extension("json.tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec_pretty(&page)?)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory)?.sync_all()
+}
+
+fn read_or_set_aside(path: &Path) -> Page {
+    match read(path) {
+        Ok(page) => page,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Page::default(),
+        Err(error) => {
+            let aside = path.with_extension("json.unreadable");
+            tracing::warn!(%error, path = %path.display(), aside = %aside.display(), "the address book is unreadable and set aside");
+            if let Err(error) = fs::rename(path, &aside) {
+                tracing::warn!(%error, "setting the address book aside failed");
+            }
+            Page::default()
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Page> {
+    let bytes = fs::metadata(path)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("{bytes} bytes are over the limit of {FILE_BYTES_MAX}")));
+    }
+    let page: Page = serde_json::from_slice(&fs::read(path)?)?;
+    if page.version == VERSION { Ok(page) } else { Err(io::Error::other(format!("version {} is unknown", page.version))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_accepted_is_read_back_and_rubbish_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("address_book.json");
+        let (kept, gone) = (PeerId::random(), PeerId::random());
+        let address: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
+
+        let mut book = AddressBook::open(path.clone());
+        assert!(book.peers().is_empty());
+        book.accepted(&kept, vec![address.clone()]);
+        book.accepted(&gone, vec![address.clone()]);
+        book.forget(&gone);
+        book.close().await;
+
+        let book = AddressBook::open(path.clone());
+        assert_eq!(book.peers(), [(kept, vec![address])]);
+        book.close().await;
+
+        fs::write(&path, "{").unwrap();
+        assert!(AddressBook::open(path.clone()).peers().is_empty());
+        assert!(!path.exists() && directory.path().join("address_book.json.unreadable").exists());
+    }
+}

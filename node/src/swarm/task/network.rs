@@ -1,0 +1,152 @@
+//! Connections, dials and listeners.
+
+use std::sync::atomic::Ordering;
+
+use anabranch_actors::transport::TransportEvent;
+use libp2p::core::ConnectedPoint;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+
+use super::{Peer, SwarmTask};
+use crate::swarm::address::{from_libp2p, remote_ip, split_peer};
+use crate::swarm::behaviour::BehaviourEvent;
+use crate::swarm::counters::count;
+use crate::swarm::gossip;
+use crate::swarm::handle::lock;
+use crate::swarm::redial::{Dial, Target};
+
+impl SwarmTask {
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, num_established, .. } => {
+                self.on_connected(peer_id, connection_id, &endpoint, num_established.get() == 1);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                self.counters.connections.fetch_sub(1, Ordering::Relaxed);
+                let cause = cause.map(|cause| cause.to_string()).unwrap_or_default();
+                tracing::debug!(peer = %peer_id, %connection_id, remaining = num_established, cause, "connection closed");
+                if num_established == 0 {
+                    self.on_disconnected(peer_id);
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => self.on_dial_failed(connection_id, &error),
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(from = %send_back_addr, %error, "an inbound connection was not established");
+            }
+            SwarmEvent::NewListenAddr { listener_id, .. } => {
+                self.unbound.remove(&listener_id);
+                self.show_listeners();
+            }
+            SwarmEvent::ExpiredListenAddr { .. } => self.show_listeners(),
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::error!(?addresses, ?reason, "a listener closed");
+                self.show_listeners();
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed"),
+            _ => {}
+        }
+    }
+
+    fn show_listeners(&self) {
+        let id = *self.swarm.local_peer_id();
+        let listen = self.swarm.listeners().map(|address| address.clone().with(Protocol::P2p(id)).to_string());
+        *lock(&self.view.listen) = listen.collect();
+    }
+
+    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint, first: bool) {
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+        let address = split_peer(endpoint.get_remote_address()).0;
+        let dialed = endpoint.is_dialer();
+        tracing::debug!(%peer, %connection, %address, dialed, first, "connection established");
+        let through = match self.dials.remove(&connection) {
+            Some(Target::Address(told)) => Some(told),
+            _ => None,
+        };
+        self.redial.connected(peer, through, Instant::now());
+        let Some(id) = from_libp2p(&peer) else {
+            tracing::warn!(%peer, "a peer without an ed25519 key is not one of ours");
+            let _ = self.swarm.disconnect_peer_id(peer);
+            return;
+        };
+        let state = self.peers.entry(peer).or_insert_with(|| Peer {
+            id,
+            remote_ip: remote_ip(&address),
+            dialed: None,
+            identified: Vec::new(),
+            accepted: false,
+            rtt: None,
+            malformed: 0,
+            control_in_flight: 0,
+            opener: None,
+            server: None,
+        });
+        if dialed {
+            state.dialed = Some(address.clone());
+        }
+        if first {
+            gossip::set_accepted(&mut self.swarm.behaviour_mut().gossip, &peer, false);
+            self.outbox.push(TransportEvent::Connected { peer: id, dialed, address: address.to_string() });
+        }
+        self.show(peer);
+    }
+
+    fn on_disconnected(&mut self, peer: PeerId) {
+        self.redial.disconnected(peer, Instant::now());
+        if let Some(state) = self.peers.remove(&peer) {
+            self.outbox.push(TransportEvent::Disconnected { peer: state.id });
+        }
+        self.show(peer);
+    }
+
+    pub(super) fn dial(&mut self, dial: Dial, now: Instant) {
+        // A port of its own: from the listening port, two nodes that dial each other at once would meet in one TCP
+        // connection that both believe to have opened.
+        let options = match &dial.target {
+            Target::Peer(peer) => DialOpts::peer_id(*peer)
+                .condition(PeerCondition::DisconnectedAndNotDialing)
+                .addresses(dial.addresses)
+                .allocate_new_port()
+                .build(),
+            Target::Address(address) => DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build(),
+        };
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.dials.insert(connection, dial.target);
+            }
+            Err(error) => {
+                tracing::debug!(target = ?dial.target, %error, "not dialed");
+                self.redial.failed(&dial.target, now);
+            }
+        }
+    }
+
+    fn on_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
+        let Some(target) = self.dials.remove(&connection) else { return };
+        count(&self.counters.dials_failed);
+        let now = Instant::now();
+        match (error, &target) {
+            (DialError::LocalPeerId { address }, _) => {
+                tracing::warn!(%address, "a peer address that leads back to this node is ignored from now on");
+                self.forget_own_address(&target, address);
+            }
+            (DialError::WrongPeerId { obtained, address }, Target::Peer(peer)) => {
+                tracing::warn!(%peer, %obtained, %address, "another peer answered");
+                self.redial.wrong_peer(*peer, split_peer(address).0, now);
+            }
+            _ => tracing::debug!(?target, %error, "dial failed"),
+        }
+        self.redial.failed(&target, now);
+    }
+
+    fn forget_own_address(&mut self, target: &Target, address: &Multiaddr) {
+        match target {
+            Target::Address(_) => self.redial.forget(target),
+            Target::Peer(peer) => self.redial.wrong_peer(*peer, split_peer(address).0, Instant::now()),
+        }
+    }
+}
