@@ -1,0 +1,145 @@
+//! Starts a whole node (data directory, network, actors, HTTP) inside a running actix system. `anabranch run` does it through
+//! this; so can an application that embeds a node, with its own store engine or clock.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use actix_web::dev::ServerHandle;
+use anabranch_actors::node::{Clock, NodeHandle, NodeSettings};
+use anabranch_actors::store::StoreEngine;
+use anabranch_actors::transport::TransportEvent;
+use anabranch_protocol::hlc::WallClock;
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::http::{self, Api, NodePage};
+use crate::network::Network;
+use crate::process::Failure;
+use crate::process::data_dir::DataDir;
+use crate::process::identity::NodeKey;
+use crate::process::incarnation;
+use crate::swarm::{self, SwarmConfig};
+
+/// Events of the network that wait for the node; while they fill this the network stops reading.
+const EVENTS_MAX: usize = 256;
+/// File of a data directory that remembers accepted peers.
+const ADDRESS_BOOK_FILE: &str = "peers.json";
+
+/// The operating system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> WallClock {
+        // A clock before 1970 is broken; the hybrid clock then goes on from its last reading.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        WallClock(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A node that is about to start.
+#[derive(Debug, Clone)]
+pub struct NodeBuilder {
+    config: Config,
+    engine: Arc<dyn StoreEngine>,
+    clock: Arc<dyn Clock>,
+}
+
+impl NodeBuilder {
+    /// A node as `config` says, whose stores `engine` opens, on the system's clock.
+    #[must_use]
+    pub fn new(config: Config, engine: Arc<dyn StoreEngine>) -> Self {
+        Self { config, engine, clock: Arc::new(SystemClock) }
+    }
+
+    /// Another clock.
+    #[must_use]
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Starts the node. It answers HTTP and peers when this returns; datasets may still be opening, and requests to them wait.
+    ///
+    /// # Errors
+    /// [`Failure::InUse`] if another process holds the data directory, otherwise [`Failure::Other`]. What was started is stopped.
+    pub async fn start(self) -> Result<RunningNode, Failure> {
+        let Self { config, engine, clock } = self;
+        let data_dir = DataDir::open(&config.data_dir)?;
+        let key = NodeKey::in_dir(data_dir.path())?;
+        let incarnation = incarnation::of_dir(data_dir.path())?;
+        let listener = http::bind(config.http.addr)
+            .map_err(|error| Failure::other(format!("can't serve HTTP on {}", config.http.addr), error))?;
+        let addr = listener.local_addr().map_err(|error| Failure::other("can't tell the HTTP address", error))?;
+
+        let (events, received) = mpsc::channel(EVENTS_MAX);
+        let network = start_network(&config, &key, &data_dir, events).await?;
+        let kinds = config.datasets.iter().map(|(id, dataset)| (id.clone(), dataset.kind)).collect();
+        let settings = NodeSettings {
+            identity: key.identity(),
+            incarnation,
+            data_dir: data_dir.path().to_owned(),
+            cache_bytes: config.cache_bytes,
+            max_clock_skew: config.max_clock_skew,
+            datasets: config.datasets,
+            engine,
+            clock: Arc::clone(&clock),
+        };
+        let node = NodeHandle::start(settings, network.transport(), received);
+        let api = Api {
+            node,
+            network,
+            clock,
+            kinds,
+            addr,
+            token: config.http.token,
+            data_dir: data_dir.path().to_owned(),
+            started: Instant::now(),
+        };
+        let http = http::serve(listener, api.clone()).map_err(|error| Failure::other("can't serve HTTP", error))?;
+        Ok(RunningNode { api, http, _data_dir: data_dir })
+    }
+}
+
+async fn start_network(
+    config: &Config,
+    key: &NodeKey,
+    data_dir: &DataDir,
+    events: mpsc::Sender<TransportEvent>,
+) -> Result<Arc<dyn Network>, Failure> {
+    let mut swarm = SwarmConfig::new(key.keypair(), data_dir.path().join(ADDRESS_BOOK_FILE));
+    swarm.listen.clone_from(&config.listen);
+    swarm.peers.clone_from(&config.peers);
+    match swarm::start(swarm, events).await {
+        Ok(swarm) => Ok(Arc::new(swarm)),
+        Err(error) => Err(Failure::other("can't start the network", error)),
+    }
+}
+
+/// A node that runs. It holds its data directory until it is dropped.
+#[derive(Debug)]
+pub struct RunningNode {
+    api: Api,
+    http: ServerHandle,
+    _data_dir: DataDir,
+}
+
+impl RunningNode {
+    /// What the node can be asked.
+    #[must_use]
+    pub fn handle(&self) -> &NodeHandle {
+        &self.api.node
+    }
+
+    /// Who the node is and where it listens: the body of `GET /v1/node`.
+    #[must_use]
+    pub fn page(&self) -> NodePage {
+        self.api.node_page()
+    }
+
+    /// Stops cleanly: requests under way are answered, commits in flight finish, stores and connections close.
+    pub async fn stop(self) {
+        self.http.stop(true).await;
+        self.api.node.stop().await;
+        self.api.network.shutdown().await;
+    }
+}

@@ -1,0 +1,163 @@
+//! The command line.
+
+mod keygen;
+mod query;
+mod tables;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::{DatasetFlag, Overrides};
+use crate::process::Failure;
+use crate::process::logging::{FILTER_DEFAULT, LogFormat};
+use crate::run::{RunOptions, World, run};
+
+/// Keeps datasets in sync between peers, offline first.
+#[derive(Debug, Parser)]
+#[command(name = "anabranch", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  anabranch run                                   a node with the dataset `primary`; prints how to start a second one
+  anabranch run --peer /ip4/192.0.2.1/tcp/4001    the same, in sync with that peer
+  anabranch status                                what a running node holds";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node until Ctrl-C or SIGTERM.
+    Run(RunArgs),
+    /// Make a node identity and print its peer id.
+    Keygen(keygen::KeygenArgs),
+    /// Show a running node and its datasets.
+    Status(query::QueryArgs),
+    /// Show the peers of a running node and how far each dataset is apart.
+    Peers(query::QueryArgs),
+    /// Show the datasets of a running node.
+    Datasets(query::QueryArgs),
+    /// Print completions for a shell.
+    #[command(after_help = "Example:\n  anabranch completions bash > ~/.local/share/bash-completion/completions/anabranch")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXAMPLES)]
+struct RunArgs {
+    /// Configuration file (TOML); environment variables ANABRANCH_… go over it, flags over both.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where everything of the node is kept [default: ./anabranch-data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where to listen for peers; port 0 takes a free one [default: /ip4/127.0.0.1/tcp/4001].
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<String>,
+    /// A peer to keep in sync with, as it prints itself at its start.
+    #[arg(long, value_name = "MULTIADDR")]
+    peer: Vec<String>,
+    /// Where to serve HTTP; port 0 takes a free one [default: 127.0.0.1:7070].
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// A dataset to run, its kind (documents, append) and what it replicates; given, exactly these run.
+    #[arg(long, value_name = "NAME[:KIND][=COLLECTION,…]")]
+    dataset: Vec<DatasetFlag>,
+    /// Gets the body of GET /v1/node once the node is ready.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// What to log, such as `warn` or `info,anabranch_node=debug`.
+    #[arg(long, value_name = "FILTER", default_value = FILTER_DEFAULT)]
+    log: String,
+    /// How a line of log looks.
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// Listen beyond loopback although whoever reaches the node can read and write its datasets.
+    #[arg(long)]
+    insecure_open: bool,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  anabranch run
+  anabranch run --data-dir ./b --listen /ip4/127.0.0.1/tcp/0 --http 127.0.0.1:0 --peer /ip4/127.0.0.1/tcp/4001
+  anabranch run --dataset orders=* --dataset logs:append=app,access
+  ANABRANCH_HTTP__ADDR=127.0.0.1:8080 anabranch run --config anabranch.toml
+
+Exit codes: 0 stopped cleanly, 2 bad arguments or configuration, 3 data directory in use, 1 anything else.";
+
+/// The program: parses the process's arguments and does what they say.
+#[must_use]
+pub fn main(world: World) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version come this way too, with exit code 0; everything else ends with 2.
+        Err(error) => error.exit(),
+    };
+    match dispatch(cli.command, world) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("anabranch: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(command: Command, world: World) -> Result<(), Failure> {
+    match command {
+        Command::Run(args) => run(&args.into(), world),
+        Command::Keygen(args) => keygen::keygen(&args),
+        Command::Status(args) => query::status(&args),
+        Command::Peers(args) => query::peers(&args),
+        Command::Datasets(args) => query::datasets(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "anabranch", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+impl From<RunArgs> for RunOptions {
+    fn from(args: RunArgs) -> Self {
+        let overrides = Overrides {
+            data_dir: args.data_dir,
+            listen: args.listen,
+            peers: args.peer,
+            http: args.http,
+            datasets: args.dataset,
+            insecure_open: args.insecure_open,
+        };
+        Self {
+            config_file: args.config,
+            overrides,
+            ready_file: args.ready_file,
+            log_filter: args.log,
+            log_format: args.log_format,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dataset_flags_repeat() {
+        let cli = Cli::try_parse_from(["anabranch", "run", "--dataset", "a=*", "--dataset", "b:append"]).unwrap();
+        let Command::Run(args) = cli.command else { panic!("not run") };
+        assert_eq!(args.dataset.len(), 2);
+        let refused = Cli::try_parse_from(["anabranch", "run", "--dataset", "A"]).unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+    }
+}

@@ -1,0 +1,234 @@
+//! The configuration: one TOML page, environment variables over it, flags over both, parsed once into a valid [`Config`].
+//!
+//! [`page`] is what may be written, [`load`] reads it, and this module judges it: names, addresses, bounds, and settings that
+//! contradict each other. What was accepted here needs no further checks downstream.
+
+mod dataset_flag;
+mod load;
+mod not_yet;
+mod page;
+mod reach;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anabranch_actors::node::{DatasetSettings, SyncSettings};
+use anabranch_protocol::id::{Collection, DatasetId};
+use anabranch_protocol::limits::REGISTRATION_COLLECTIONS_MAX;
+use anabranch_protocol::registration::Registration;
+use libp2p::Multiaddr;
+
+pub use dataset_flag::DatasetFlag;
+use page::{DatasetPage, EVERYTHING, Page};
+pub use reach::multiaddr;
+
+/// A configuration that is not valid; the text says what to change. Nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// What flags say; each goes over the file and the environment.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    pub data_dir: Option<PathBuf>,
+    pub listen: Vec<String>,
+    pub peers: Vec<String>,
+    pub http: Option<String>,
+    /// Given: exactly these run.
+    pub datasets: Vec<DatasetFlag>,
+    /// Listen beyond loopback although anyone may connect.
+    pub insecure_open: bool,
+}
+
+/// A valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where everything of the node is kept.
+    pub data_dir: PathBuf,
+    /// Where to listen for peers; never empty, TCP only so far.
+    pub listen: Vec<Multiaddr>,
+    /// Whom to dial and keep dialing.
+    pub peers: Vec<Multiaddr>,
+    /// How far ahead of the wall clock a remote stamp may be; 1 s to 24 h.
+    pub max_clock_skew: Duration,
+    /// Memory of all datasets' caches together, bytes; at least [`CACHE_BYTES_MIN`] for each.
+    pub cache_bytes: u64,
+    /// The HTTP API.
+    pub http: HttpConfig,
+    /// Datasets that run; never empty.
+    pub datasets: BTreeMap<DatasetId, DatasetSettings>,
+}
+
+/// Where the HTTP API listens and who may use it.
+#[derive(Clone)]
+pub struct HttpConfig {
+    /// Port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// What a request's `Authorization: Bearer` must hold; always there beyond loopback.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for HttpConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpConfig").field("addr", &self.addr).field("token", &self.token.as_ref().map(|_| "…")).finish()
+    }
+}
+
+/// Least cache for one dataset: below it sled reads from disk for every lookup.
+pub const CACHE_BYTES_MIN: u64 = 1 << 20;
+const CLOCK_SKEW_MIN: Duration = Duration::from_secs(1);
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const ANTI_ENTROPY_MIN: Duration = Duration::from_millis(100);
+const PEERS_MAX: usize = 1_024;
+
+impl Config {
+    /// Reads `file` and the environment, and sets `overrides` over both.
+    ///
+    /// # Errors
+    /// One sentence about the first thing that is wrong.
+    pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
+        let page = load::load(file)?;
+        Self::judge(page, overrides)
+    }
+
+    fn judge(mut page: Page, overrides: Overrides) -> Result<Self, ConfigError> {
+        let insecure_open = overrides.insecure_open;
+        override_page(&mut page, overrides);
+        not_yet::refuse(&page)?;
+        let listen = multiaddrs("listen", &page.listen)?;
+        if listen.is_empty() {
+            return Err(ConfigError("`listen` is empty: name at least one address, such as /ip4/127.0.0.1/tcp/0".to_owned()));
+        }
+        reach::check_listen(&listen, insecure_open)?;
+        let peers = multiaddrs("peers", &page.peers)?;
+        let http = reach::http(&page.http)?;
+        let datasets = datasets(&page)?;
+        check_range("max_clock_skew", page.max_clock_skew, CLOCK_SKEW_MIN, CLOCK_SKEW_MAX)?;
+        let needed = CACHE_BYTES_MIN * datasets.len() as u64;
+        if page.cache_bytes.0 < needed {
+            return Err(ConfigError(format!(
+                "`cache_bytes` is {}, but {} datasets need at least {}",
+                page.cache_bytes,
+                datasets.len(),
+                bytesize::ByteSize(needed)
+            )));
+        }
+        let Page { data_dir, max_clock_skew, cache_bytes, .. } = page;
+        Ok(Self { data_dir, listen, peers, max_clock_skew, cache_bytes: cache_bytes.0, http, datasets })
+    }
+}
+
+fn override_page(page: &mut Page, overrides: Overrides) {
+    if let Some(data_dir) = overrides.data_dir {
+        page.data_dir = data_dir;
+    }
+    if !overrides.listen.is_empty() {
+        page.listen = overrides.listen;
+    }
+    if !overrides.peers.is_empty() {
+        page.peers = overrides.peers;
+    }
+    if let Some(addr) = overrides.http {
+        page.http.addr = addr;
+    }
+    if !overrides.datasets.is_empty() {
+        let configured = std::mem::take(&mut page.datasets);
+        for flag in overrides.datasets {
+            let mut dataset = configured.get(flag.dataset.as_str()).cloned().unwrap_or_default();
+            dataset.enabled = true;
+            if let Some(kind) = flag.kind {
+                dataset.kind = kind.to_string();
+            }
+            if let Some(collections) = flag.collections {
+                dataset.collections = collections;
+            }
+            page.datasets.insert(flag.dataset.to_string(), dataset);
+        }
+    } else if page.datasets.is_empty() {
+        // The only default that registers anything: a first try replicates without a word of configuration.
+        let everything = DatasetPage { collections: vec![EVERYTHING.to_owned()], ..DatasetPage::default() };
+        page.datasets.insert(DatasetId::primary().to_string(), everything);
+    }
+}
+
+fn multiaddrs(key: &str, texts: &[String]) -> Result<Vec<Multiaddr>, ConfigError> {
+    texts.iter().map(|text| reach::multiaddr(text).map_err(|why| ConfigError(format!("`{key}`: {text}: {why}")))).collect()
+}
+
+fn datasets(page: &Page) -> Result<BTreeMap<DatasetId, DatasetSettings>, ConfigError> {
+    let mut datasets = BTreeMap::new();
+    for (name, dataset) in &page.datasets {
+        let id = DatasetId::new(name).map_err(|error| ConfigError(format!("`datasets.{name}`: {error}")))?;
+        let settings = dataset_settings(dataset).map_err(|why| ConfigError(format!("`datasets.{name}`: {why}")))?;
+        if dataset.enabled && (page.features.multi_dataset || id.is_primary()) {
+            datasets.insert(id, settings);
+        }
+    }
+    if datasets.is_empty() {
+        let why = if page.features.multi_dataset { "" } else { "; `features.multi_dataset` is off, so only `primary` would" };
+        return Err(ConfigError(format!("no dataset runs: enable one, or name one with --dataset{why}")));
+    }
+    Ok(datasets)
+}
+
+fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
+    let kind = page.kind.parse()?;
+    if page.engine != "sled" {
+        return Err(format!("{:?} is not a store engine: use `sled`", page.engine));
+    }
+    for policy in page.policy.keys().filter(|name| *name != "default") {
+        Collection::user(policy).map_err(|error| format!("policy: {error}"))?;
+    }
+    let sync = &page.sync;
+    if sync.max_peers == 0 || sync.max_peers > PEERS_MAX {
+        return Err(format!("`sync.max_peers` is {}: use 1 to {PEERS_MAX}", sync.max_peers));
+    }
+    check_range("sync.anti_entropy_interval", sync.anti_entropy_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)
+        .map_err(|error| error.0)?;
+    if sync.announce_interval > sync.anti_entropy_interval {
+        return Err(format!(
+            "`sync.announce_interval` ({}) is longer than `sync.anti_entropy_interval` ({}): peers would hear of commits later \
+             than they look for them",
+            humantime::format_duration(sync.announce_interval),
+            humantime::format_duration(sync.anti_entropy_interval)
+        ));
+    }
+    Ok(DatasetSettings {
+        kind,
+        registration: registration(&page.collections)?,
+        sync: SyncSettings {
+            announce_interval: sync.announce_interval,
+            anti_entropy_interval: sync.anti_entropy_interval,
+            max_peers: sync.max_peers,
+        },
+    })
+}
+
+/// `*` is everything and stands alone; nothing means nothing.
+fn registration(names: &[String]) -> Result<Registration, String> {
+    match names {
+        [only] if only == EVERYTHING => return Ok(Registration::all()),
+        names if names.iter().any(|name| name == EVERYTHING) => {
+            return Err("`*` registers every collection and stands alone".to_owned());
+        }
+        names if names.len() > REGISTRATION_COLLECTIONS_MAX => {
+            return Err(format!("{} collections: at most {REGISTRATION_COLLECTIONS_MAX}, or `*`", names.len()));
+        }
+        _ => {}
+    }
+    let collections: Result<Vec<_>, _> = names.iter().map(|name| Collection::user(name)).collect();
+    collections.map(Registration::of).map_err(|error| error.to_string())
+}
+
+fn check_range(key: &str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let [value, least, most] = [value, least, most].map(humantime::format_duration);
+    Err(ConfigError(format!("`{key}` is {value}: use {least} to {most}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! Settings that are understood but have no effect in this version. A value that would silently do nothing is refused: who wrote
+//! it counts on it.
+
+use super::ConfigError;
+use super::page::{DatasetPage, EVERYTHING, PEER_LEASE, Page, SyncPage};
+
+/// Refuses the first setting of the page that this version can't honour.
+pub fn refuse(page: &Page) -> Result<(), ConfigError> {
+    let settings = [
+        ("mdns", page.mdns),
+        ("network_key_file", !page.network_key_file.is_empty()),
+        ("access.allow", !page.access.allow.is_empty()),
+        ("access.deny", !page.access.deny.is_empty()),
+    ];
+    refuse_first("", &settings)?;
+    page.datasets.iter().try_for_each(|(name, dataset)| refuse_in_dataset(name, dataset))
+}
+
+fn refuse_in_dataset(name: &str, dataset: &DatasetPage) -> Result<(), ConfigError> {
+    let everything = |words: &[String]| matches!(words, [word] if word == EVERYTHING);
+    let default = SyncPage::default();
+    let sync = &dataset.sync;
+    let settings = [
+        ("collections_max", !everything(&dataset.collections_max)),
+        ("policy", dataset.policy.values().any(|policy| policy != "lww")),
+        ("images_before", !dataset.images_before.is_empty()),
+        ("writers", !everything(&dataset.writers)),
+        ("readers", !everything(&dataset.readers)),
+        ("peer_lease", dataset.peer_lease != PEER_LEASE),
+        ("retention", dataset.retention.is_some()),
+        ("disk_quota", dataset.disk_quota.is_some()),
+        ("sync.max_entries_per_cycle", sync.max_entries_per_cycle != default.max_entries_per_cycle),
+        ("sync.bandwidth_max", sync.bandwidth_max != default.bandwidth_max),
+        ("sync.weight", sync.weight != default.weight),
+        ("sync.maintenance_interval", sync.maintenance_interval != default.maintenance_interval),
+    ];
+    refuse_first(&format!("datasets.{name}."), &settings)
+}
+
+fn refuse_first(table: &str, settings: &[(&str, bool)]) -> Result<(), ConfigError> {
+    match settings.iter().find(|(_, used)| *used) {
+        None => Ok(()),
+        Some((key, _)) => Err(ConfigError(format!(
+            "`{table}{key}` is not supported by this version yet: leave it out, or wait for a version that honours it"
+        ))),
+    }
+}

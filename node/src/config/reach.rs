@@ -1,0 +1,86 @@
+//! Who can reach the node: addresses, and the rule that nothing listens beyond loopback with its door open.
+
+use std::net::SocketAddr;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+use super::page::HttpPage;
+use super::{ConfigError, HttpConfig};
+
+/// Shortest token: one that is guessed in a day protects nothing.
+const TOKEN_BYTES_MIN: usize = 16;
+
+/// Reads an address that this version can dial or listen on: an IP address and a TCP port, and `/p2p/…` after it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn multiaddr(text: &str) -> Result<Multiaddr, String> {
+    let address: Multiaddr = text.parse().map_err(|_| "not a multiaddr: write it like /ip4/192.0.2.1/tcp/4001".to_owned())?;
+    let mut parts = address.iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Ip4(_) | Protocol::Ip6(_)), Some(Protocol::Tcp(_))) => {}
+        (Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)), _) => {
+            return Err("names are not supported by this version yet: write the IP address".to_owned());
+        }
+        (_, Some(Protocol::Udp(_))) => return Err("QUIC is not supported by this version yet: use /tcp/".to_owned()),
+        _ => return Err("write it like /ip4/192.0.2.1/tcp/4001".to_owned()),
+    }
+    match (parts.next(), parts.next()) {
+        (None | Some(Protocol::P2p(_)), None) => Ok(address),
+        _ => Err("after the port only /p2p/PEER_ID may follow".to_owned()),
+    }
+}
+
+/// Refuses to listen beyond loopback where anyone could connect.
+pub fn check_listen(listen: &[Multiaddr], insecure_open: bool) -> Result<(), ConfigError> {
+    let open = listen.iter().find(|address| !is_loopback(address));
+    match open {
+        Some(address) if !insecure_open => Err(ConfigError(format!(
+            "listening on {address} lets anyone who reaches it read and write every dataset: listen on loopback, or say \
+             --insecure-open if the network itself keeps others out (network keys and allow lists are not supported by this \
+             version yet)"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        _ => false,
+    }
+}
+
+/// Judges `[http]`.
+pub fn http(page: &HttpPage) -> Result<HttpConfig, ConfigError> {
+    let text = page.addr.strip_prefix("localhost:").map_or(page.addr.clone(), |port| format!("127.0.0.1:{port}"));
+    let addr: SocketAddr = text.parse().map_err(|_| {
+        ConfigError(format!("`http.addr`: {:?} is not an address with a port: write it like 127.0.0.1:7070", page.addr))
+    })?;
+    let token = match &page.token_file {
+        None if addr.ip().is_loopback() => None,
+        None => {
+            return Err(ConfigError(format!(
+                "the HTTP API on {addr} is open to whoever reaches it: set `http.token_file` to a file with a secret of at least \
+                 {TOKEN_BYTES_MIN} characters, or use a loopback address"
+            )));
+        }
+        Some(file) => Some(read_token(file)?),
+    };
+    Ok(HttpConfig { addr, token })
+}
+
+fn read_token(file: &std::path::Path) -> Result<String, ConfigError> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| ConfigError(format!("`http.token_file`: can't read {}: {error}", file.display())))?;
+    let token = text.trim();
+    if token.len() < TOKEN_BYTES_MIN || token.chars().any(|c| !c.is_ascii_graphic()) {
+        return Err(ConfigError(format!(
+            "`http.token_file`: {} must hold at least {TOKEN_BYTES_MIN} printable characters without spaces",
+            file.display()
+        )));
+    }
+    Ok(token.to_owned())
+}

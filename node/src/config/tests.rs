@@ -1,0 +1,83 @@
+//! What is accepted, what is refused, and that the refusal says what to do.
+
+use super::*;
+
+fn judge(toml: &str, overrides: Overrides) -> Result<Config, ConfigError> {
+    let page: Page =
+        figment::Figment::from(<figment::providers::Toml as figment::providers::Format>::string(toml)).extract().unwrap();
+    Config::judge(page, overrides)
+}
+
+fn refused(toml: &str) -> String {
+    judge(toml, Overrides::default()).unwrap_err().0
+}
+
+#[test]
+fn without_a_word_primary_replicates_everything() {
+    let config = judge("", Overrides::default()).unwrap();
+    assert_eq!(config.datasets.len(), 1);
+    assert!(config.datasets[&DatasetId::primary()].registration.all);
+    assert_eq!(config.http.addr.to_string(), "127.0.0.1:7070");
+    assert_eq!(config.cache_bytes, 128 << 20);
+}
+
+#[test]
+fn a_configured_dataset_without_collections_replicates_none() {
+    let config = judge("[datasets.logs]\nkind = 'append'", Overrides::default()).unwrap();
+    let logs = &config.datasets[&DatasetId::new("logs").unwrap()];
+    assert!(!logs.registration.all && logs.registration.collections.is_empty());
+    assert!(!config.datasets.contains_key(&DatasetId::primary()));
+}
+
+#[test]
+fn with_dataset_flags_exactly_those_run() {
+    let toml = "[datasets.a]\ncollections = ['x']\nenabled = false\n[datasets.b]";
+    let flags = ["a:append".parse().unwrap(), "c=*".parse().unwrap()];
+    let config = judge(toml, Overrides { datasets: flags.to_vec(), ..Overrides::default() }).unwrap();
+    let names: Vec<_> = config.datasets.keys().map(DatasetId::as_str).collect();
+    assert_eq!(names, ["a", "c"]);
+    let a = &config.datasets[&DatasetId::new("a").unwrap()];
+    assert_eq!(a.kind, anabranch_protocol::wire::Kind::Append);
+    assert_eq!(a.registration, Registration::of([Collection::new("x").unwrap()]));
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    for toml in [
+        "mdns = true",
+        "network_key_file = 'k'",
+        "[access]\nallow = ['x']",
+        "[datasets.a]\npolicy = { default = 'lww', customers = 'merge' }",
+        "[datasets.a]\nimages_before = ['x']",
+        "[datasets.a]\nretention = { age = '7d' }",
+        "[datasets.a.sync]\nbandwidth_max = '8MiB'",
+        "listen = ['/ip4/127.0.0.1/udp/4001/quic-v1']",
+    ] {
+        let message = refused(toml);
+        assert!(message.contains("not supported by this version yet"), "{toml}: {message}");
+    }
+    assert!(judge("[datasets.a]\npolicy = { default = 'lww' }\nwriters = ['*']", Overrides::default()).is_ok());
+}
+
+#[test]
+fn beyond_loopback_the_door_must_be_closed() {
+    let message = refused("listen = ['/ip4/0.0.0.0/tcp/4001']");
+    assert!(message.contains("--insecure-open"), "{message}");
+    let open = Overrides { insecure_open: true, ..Overrides::default() };
+    assert!(judge("listen = ['/ip4/0.0.0.0/tcp/4001']", open.clone()).is_ok());
+    let message = judge("[http]\naddr = '0.0.0.0:7070'", open).unwrap_err().0;
+    assert!(message.contains("token_file"), "{message}");
+}
+
+#[test]
+fn bounds_and_contradictions_name_both_values() {
+    let message = refused("cache_bytes = '1KiB'");
+    assert!(message.contains("1.0 KiB") && message.contains("1.0 MiB"), "{message}");
+    let message = refused("[datasets.a.sync]\nannounce_interval = '20s'");
+    assert!(message.contains("20s") && message.contains("15s"), "{message}");
+    assert!(refused("max_clock_skew = '0s'").contains("max_clock_skew"));
+    assert!(refused("[datasets.a]\ncollections = ['*', 'x']").contains("stands alone"));
+    assert!(refused("[datasets.a]\ncollections = ['_control']").contains("reserved"));
+    assert!(refused("[datasets.A]").contains("dataset name"));
+    assert!(refused("[features]\nmulti_dataset = false\n[datasets.a]").contains("multi_dataset"));
+}

@@ -1,0 +1,74 @@
+//! What every handler needs.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anabranch_actors::node::{Clock, NodeHandle};
+use anabranch_protocol::id::{DatasetId, Key};
+use anabranch_protocol::replica::{WriteRequest, Written};
+use anabranch_protocol::wire::Kind;
+
+use super::NodePage;
+use super::problem::Problem;
+use crate::network::Network;
+
+/// The node as HTTP sees it.
+#[derive(Clone)]
+pub struct Api {
+    /// Answers.
+    pub node: NodeHandle,
+    /// Dials and knows addresses.
+    pub network: Arc<dyn Network>,
+    /// Tells the time; keys chosen here sort by it.
+    pub clock: Arc<dyn Clock>,
+    /// Datasets of this node.
+    pub kinds: BTreeMap<DatasetId, Kind>,
+    /// Where HTTP really listens.
+    pub addr: SocketAddr,
+    /// What `Authorization: Bearer` must hold, where a token is set.
+    pub token: Option<String>,
+    /// Absolute.
+    pub data_dir: PathBuf,
+    /// When the node was started.
+    pub started: Instant,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// The body of `GET /v1/node`.
+    #[must_use]
+    pub fn node_page(&self) -> NodePage {
+        NodePage {
+            peer_id: self.node.peer_id().to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+            listen: self.network.listen_addresses(),
+            http: self.addr.to_string(),
+            data_dir: self.data_dir.display().to_string(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+        }
+    }
+
+    /// What a dataset of this node holds.
+    pub(super) fn kind(&self, dataset: &DatasetId) -> Result<Kind, Problem> {
+        self.kinds.get(dataset).copied().ok_or_else(|| Problem::unknown_dataset(dataset.as_str()))
+    }
+
+    pub(super) async fn write(&self, dataset: &DatasetId, request: WriteRequest) -> Result<Written, Problem> {
+        self.node.write(dataset, request).await.map_err(|error| Problem::of_write(&error, dataset))
+    }
+
+    /// A key for a document whose client left the choice to the node: it sorts by time and does not repeat.
+    pub(super) fn new_key(&self) -> Key {
+        let (high, low): (u16, u64) = (rand::random(), rand::random());
+        let millis = self.clock.now().0 & ((1 << 48) - 1);
+        Key::new(&format!("{millis:012x}{high:04x}{low:016x}")).expect("32 hex digits are a key")
+    }
+}

@@ -1,0 +1,43 @@
+//! `POST …/batch`: several writes, one commit, all or nothing.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use anabranch_actors::api::WriteError;
+use anabranch_protocol::replica::{WriteRefusal, WriteRequest};
+
+use super::answer::{WrittenPage, check_write_options};
+use super::ops::{OpError, OpReader, SentOp};
+use super::problem::Problem;
+use super::{Api, body, target};
+
+pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
+    let body = body::read(&mut payload, body::BATCH_BODY_MAX).await?;
+    check_write_options(&request)?;
+    let dataset = target::dataset(&request)?;
+    let kind = api.kind(&dataset)?;
+    let sent: Vec<SentOp<'_>> = serde_json::from_slice(&body)
+        .map_err(|error| Problem::bad_request(format!("the body is not a list of operations: {error}")))?;
+    if sent.is_empty() {
+        return Err(Problem::bad_request("the list of operations is empty"));
+    }
+    let new_key = || api.new_key();
+    let mut reader = OpReader::new(kind, &new_key);
+    let mut ops = Vec::with_capacity(sent.len());
+    for (index, op) in sent.into_iter().enumerate() {
+        let read = reader.read(op).map_err(|error| refusal(&error, index, &dataset))?;
+        ops.push(read);
+    }
+    let written = api.write(&dataset, WriteRequest { ops }).await?;
+    Ok(WrittenPage::new(&written).respond(StatusCode::OK))
+}
+
+fn refusal(error: &OpError, index: usize, dataset: &anabranch_protocol::id::DatasetId) -> Problem {
+    let detail = format!("operation {index}: {}; nothing was written", error.detail());
+    let problem = match error {
+        OpError::Malformed(_) => Problem::bad_request(detail),
+        OpError::TooLarge(_) => Problem::too_large(detail),
+        OpError::WrongKind => Problem::of_write(&WriteError::Refused(WriteRefusal::AppendOnly), dataset),
+    };
+    problem.in_dataset(dataset).with("index", index)
+}

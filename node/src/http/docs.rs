@@ -1,0 +1,98 @@
+//! One document: PUT, GET, PATCH, DELETE, and POST where the node chooses the key.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ContentType, ETAG};
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use anabranch_protocol::id::{Collection, DatasetId};
+use anabranch_protocol::replica::{Op, WriteOp, WriteRequest, Written};
+use anabranch_protocol::value::{Value, decode};
+use anabranch_protocol::wire::Kind;
+
+use super::answer::{WrittenPage, check_read_options, check_write_options};
+use super::problem::Problem;
+use super::{Api, body, target};
+
+pub async fn put(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
+    let body = body::read(&mut payload, body::VALUE_BODY_MAX).await?;
+    let place = Place::of(&request, &api)?;
+    let op = Op::Put { key: target::key(&request)?, value: value(&body)?.encode() };
+    let written = place.write(&api, op).await?;
+    let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(WrittenPage::new(&written).respond(status))
+}
+
+pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
+    let body = body::read(&mut payload, body::VALUE_BODY_MAX).await?;
+    let place = Place::of(&request, &api)?;
+    let value = value(&body)?.encode();
+    let op = match place.kind {
+        Kind::Append => Op::Append { value },
+        Kind::Documents => Op::Put { key: api.new_key(), value },
+    };
+    let written = place.write(&api, op).await?;
+    Ok(WrittenPage::with_key(&written).respond(StatusCode::CREATED))
+}
+
+pub async fn patch(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
+    let body = body::read(&mut payload, body::VALUE_BODY_MAX).await?;
+    let place = Place::of(&request, &api)?;
+    let op = Op::Merge { key: target::key(&request)?, patch: value(&body)?, must_exist: true };
+    let written = place.write(&api, op).await?;
+    Ok(WrittenPage::new(&written).respond(StatusCode::OK))
+}
+
+pub async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let place = Place::of(&request, &api)?;
+    let op = Op::Delete { key: target::key(&request)?, must_exist: true };
+    let written = place.write(&api, op).await?;
+    Ok(WrittenPage::new(&written).respond(StatusCode::OK))
+}
+
+pub async fn get(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
+    check_read_options(&request)?;
+    let dataset = target::dataset(&request)?;
+    api.kind(&dataset)?;
+    let (collection, key) = (target::collection(&request)?, target::key(&request)?);
+    let found = api.node.get(&dataset, &collection, &key).await.map_err(|error| Problem::of_dataset(&error))?;
+    let Some(document) = found else {
+        let detail = format!("no document {:?} in collection {:?}", key.as_str(), collection.as_str());
+        return Err(Problem::not_found(detail).in_dataset(&dataset));
+    };
+    let json = json(&document.value, &dataset)?.to_json();
+    let etag = format!("\"{}\"", document.stamp);
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).insert_header((ETAG, etag)).body(json))
+}
+
+/// Where a write goes.
+struct Place {
+    dataset: DatasetId,
+    kind: Kind,
+    collection: Collection,
+}
+
+impl Place {
+    fn of(request: &HttpRequest, api: &Api) -> Result<Self, Problem> {
+        check_write_options(request)?;
+        let dataset = target::dataset(request)?;
+        let kind = api.kind(&dataset)?;
+        Ok(Self { dataset, kind, collection: target::collection(request)? })
+    }
+
+    async fn write(self, api: &Api, op: Op) -> Result<Written, Problem> {
+        let ops = vec![WriteOp { collection: self.collection, op }];
+        api.write(&self.dataset, WriteRequest { ops }).await
+    }
+}
+
+fn value(body: &[u8]) -> Result<Value, Problem> {
+    Value::from_json(body).map_err(|error| Problem::bad_request(format!("the body is not a JSON value: {error}")))
+}
+
+/// A stored value as JSON. What was stored was checked on its way in, so a failure here is a damaged store.
+pub fn json(stored: &[u8], dataset: &DatasetId) -> Result<Value, Problem> {
+    decode(stored).map_err(|error| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "damaged", "A stored value is damaged", error.to_string())
+            .in_dataset(dataset)
+    })
+}

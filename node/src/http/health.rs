@@ -1,0 +1,85 @@
+//! `GET /healthz` (the process runs) and `GET /readyz` (every enabled dataset does).
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use anabranch_actors::api::{DatasetInfo, DatasetState};
+use serde_json::json;
+
+use super::Api;
+use super::problem::Problem;
+
+/// How the node is, and why it isn't better.
+struct Health {
+    word: &'static str,
+    why: Vec<String>,
+    not_running: Vec<String>,
+}
+
+pub async fn alive(api: Data<Api>) -> HttpResponse {
+    let health = Health::of(&api.node.datasets().await);
+    HttpResponse::Ok().json(json!({ "health": health.word, "why": health.why }))
+}
+
+pub async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let health = Health::of(&api.node.datasets().await);
+    if health.not_running.is_empty() {
+        return Ok(HttpResponse::Ok().json(json!({ "health": health.word, "why": health.why })));
+    }
+    let detail = format!("not running: {}", health.why.join("; "));
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not every dataset runs", detail)
+        .retry_after(std::time::Duration::from_secs(1))
+        .with("health", health.word)
+        .with("why", health.why)
+        .with("datasets", health.not_running))
+}
+
+impl Health {
+    fn of(datasets: &[DatasetInfo]) -> Self {
+        let (running, others): (Vec<_>, Vec<_>) = datasets.iter().partition(|info| info.state == DatasetState::Running);
+        let word = match (running.is_empty(), others.is_empty()) {
+            (_, true) if running.iter().all(|info| info.reason.is_none()) => "healthy",
+            (true, false) => "unhealthy",
+            _ => "degraded",
+        };
+        let why = datasets.iter().filter(|info| info.state != DatasetState::Running || info.reason.is_some()).map(|info| {
+            let reason = info.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            format!("{} is {}{reason}", info.dataset, info.state.as_str())
+        });
+        Self { word, why: why.collect(), not_running: others.iter().map(|info| info.dataset.to_string()).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anabranch_protocol::id::DatasetId;
+    use anabranch_protocol::wire::Kind;
+
+    use super::*;
+
+    fn info(name: &str, state: DatasetState, reason: Option<&str>) -> DatasetInfo {
+        DatasetInfo {
+            dataset: DatasetId::new(name).unwrap(),
+            kind: Kind::Documents,
+            state,
+            reason: reason.map(str::to_owned),
+            restarts: 0,
+            contents: None,
+        }
+    }
+
+    #[test]
+    fn health_names_who_does_not_run_and_why() {
+        let well = info("a", DatasetState::Running, None);
+        let failed = info("b", DatasetState::Failed, Some("disk"));
+        assert_eq!(Health::of(std::slice::from_ref(&well)).word, "healthy");
+        let both = Health::of(&[well, failed.clone()]);
+        assert_eq!(
+            (both.word, both.why.concat(), both.not_running.join("")),
+            ("degraded", "b is failed: disk".into(), "b".into())
+        );
+        assert_eq!(Health::of(&[failed]).word, "unhealthy");
+        let warned = Health::of(&[info("a", DatasetState::Running, Some("clock"))]);
+        assert_eq!((warned.word, warned.not_running.len()), ("degraded", 0));
+    }
+}

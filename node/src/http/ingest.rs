@@ -1,0 +1,161 @@
+//! `POST …/ingest`: newline-delimited writes, streamed.
+//!
+//! Lines are gathered into groups; each group is one write request, and a few are under way at once, in order. While they are,
+//! nothing more is read from the client: memory stays what a few groups take, however long the stream is. A group that waits for
+//! more lines goes as soon as nothing is under way, so a slow stream is written line by line.
+
+mod group;
+mod lines;
+mod window;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use anabranch_protocol::id::DatasetId;
+use futures::StreamExt as _;
+
+use self::group::Group;
+use self::lines::{LineError, Lines};
+use self::window::{Tally, Window, WriteFailure};
+use super::answer::check_write_options;
+use super::ops::{OpReader, SentOp};
+use super::problem::Problem;
+use super::{Api, body, target};
+
+pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
+    let opened = open(&request, &api);
+    let (dataset, kind) = match opened {
+        Ok(opened) => opened,
+        Err(problem) => {
+            body::drain(&mut payload).await;
+            return Err(problem);
+        }
+    };
+    let new_key = || api.new_key();
+    let mut ingest = Ingest {
+        lines: Lines::default(),
+        line: 0,
+        reader: OpReader::new(kind, &new_key),
+        group: Group::default(),
+        window: Window::new(api.node.clone(), dataset.clone()),
+    };
+    let end = ingest.run(&mut payload).await;
+    let tally = ingest.window.finish().await;
+    match end {
+        Ok(()) => match tally.failure {
+            None => Ok(HttpResponse::Ok().json(tally.page())),
+            Some(_) => Err(stopped(Stop::Write, tally, &dataset)),
+        },
+        Err(stop) => {
+            body::drain(&mut payload).await;
+            Err(stopped(stop, tally, &dataset))
+        }
+    }
+}
+
+fn open(request: &HttpRequest, api: &Api) -> Result<(DatasetId, anabranch_protocol::wire::Kind), Problem> {
+    check_write_options(request)?;
+    let dataset = target::dataset(request)?;
+    let kind = api.kind(&dataset)?;
+    Ok((dataset, kind))
+}
+
+/// Why a stream ended before its end.
+enum Stop {
+    /// A line is no write; lines before it stand.
+    Line { line: u64, detail: String },
+    /// The client went away or sent rubbish below HTTP.
+    Client(String),
+    /// A group was not acknowledged; the tally knows which.
+    Write,
+}
+
+struct Ingest<'a> {
+    lines: Lines,
+    /// The line read last, counted from 1.
+    line: u64,
+    reader: OpReader<'a>,
+    group: Group,
+    window: Window,
+}
+
+impl Ingest<'_> {
+    async fn run(&mut self, payload: &mut Payload) -> Result<(), Stop> {
+        loop {
+            tokio::select! {
+                biased;
+                chunk = payload.next() => match chunk {
+                    Some(Ok(chunk)) => {
+                        self.lines.push(&chunk);
+                        self.take_lines().await?;
+                    }
+                    Some(Err(error)) => {
+                        self.submit().await?;
+                        return Err(Stop::Client(error.to_string()));
+                    }
+                    None => break,
+                },
+                () = self.window.settle_one(), if self.window.is_busy() => {}
+                () = std::future::ready(()), if !self.group.is_empty() && !self.window.is_busy() => {}
+            }
+            if self.window.has_failed() {
+                return Err(Stop::Write);
+            }
+            if !self.group.is_empty() && !self.window.is_busy() {
+                self.submit().await?;
+            }
+        }
+        self.lines.finish();
+        self.take_lines().await?;
+        self.submit().await
+    }
+
+    /// Reads the whole lines there are, and submits full groups. A bad line ends it after those before it were submitted.
+    async fn take_lines(&mut self) -> Result<(), Stop> {
+        while let Some(line) = self.lines.next_line() {
+            self.line += 1;
+            let op = match line {
+                Ok(line) if line.iter().all(u8::is_ascii_whitespace) => continue,
+                Ok(line) => serde_json::from_slice::<SentOp<'_>>(&line)
+                    .map_err(|error| format!("not an operation: {error}"))
+                    .and_then(|sent| self.reader.read(sent).map_err(|error| error.detail().to_owned())),
+                Err(LineError::TooLong) => Err(format!("longer than {} bytes", lines::LINE_BYTES_MAX)),
+            };
+            match op {
+                Ok(op) => {
+                    if !self.group.has_room_for(&op) {
+                        self.submit().await?;
+                    }
+                    self.group.push(self.line, op);
+                }
+                Err(detail) => {
+                    self.submit().await?;
+                    return Err(Stop::Line { line: self.line, detail });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn submit(&mut self) -> Result<(), Stop> {
+        if !self.group.is_empty() {
+            self.window.submit(std::mem::take(&mut self.group)).await;
+        }
+        if self.window.has_failed() { Err(Stop::Write) } else { Ok(()) }
+    }
+}
+
+/// The answer to a stream that was stopped. What failed first is what it was stopped by.
+fn stopped(stop: Stop, mut tally: Tally, dataset: &DatasetId) -> Problem {
+    let problem = match (tally.failure.take(), stop) {
+        (Some(WriteFailure { line, error }), _) => Problem::of_write(&error, dataset).with("line", line),
+        (None, Stop::Line { line, detail }) => {
+            let detail = format!("line {line}: {detail}; the lines before it were written");
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-line", "A line is not a write", detail).with("line", line)
+        }
+        (None, Stop::Client(detail)) => Problem::bad_request(format!("the stream broke off: {detail}")),
+        (None, Stop::Write) => Problem::bad_request("the stream was stopped"),
+    };
+    let page = tally.page();
+    problem.in_dataset(dataset).with("accepted", page.accepted).with("commits", page.commits).with("token", page.token)
+}

@@ -1,0 +1,104 @@
+//! `GET …/docs`: a page of documents in key order.
+
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use anabranch_actors::api::ListQuery;
+use anabranch_protocol::hlc::WallClock;
+use anabranch_protocol::value::Value;
+use anabranch_protocol::wire::Kind;
+use serde::{Deserialize, Serialize};
+
+use super::answer::query;
+use super::problem::Problem;
+use super::{Api, docs, target};
+
+const LIMIT_DEFAULT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Query {
+    prefix: String,
+    after: Option<String>,
+    limit: Option<usize>,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Page {
+    docs: Vec<Row>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    key: String,
+    value: Value,
+    stamp: String,
+}
+
+pub async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let dataset = target::dataset(&request)?;
+    let kind = api.kind(&dataset)?;
+    let collection = target::collection(&request)?;
+    let query = judged(query(&request)?, kind)?;
+    let listing = api.node.list(&dataset, &collection, query).await.map_err(|error| Problem::of_dataset(&error))?;
+    let mut rows = Vec::with_capacity(listing.documents.len());
+    for document in listing.documents {
+        let value = docs::json(&document.value, &dataset)?;
+        rows.push(Row { key: document.key.to_string(), value, stamp: document.stamp.to_string() });
+    }
+    Ok(HttpResponse::Ok().json(Page { docs: rows, next: listing.next }))
+}
+
+fn judged(query: Query, kind: Kind) -> Result<ListQuery, Problem> {
+    if kind == Kind::Documents && (query.from.is_some() || query.to.is_some()) {
+        return Err(Problem::bad_request("`from` and `to` are for append datasets, whose keys sort by time"));
+    }
+    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
+    if limit == 0 {
+        return Err(Problem::bad_request(format!("`limit` is 0: use 1 to {LIMIT_MAX}")));
+    }
+    Ok(ListQuery {
+        prefix: query.prefix,
+        after: query.after,
+        limit: limit.min(LIMIT_MAX),
+        from: query.from.as_deref().map(time).transpose()?,
+        to: query.to.as_deref().map(time).transpose()?,
+    })
+}
+
+/// A time: RFC 3339 in UTC, or milliseconds since the Unix epoch.
+fn time(text: &str) -> Result<WallClock, Problem> {
+    if let Ok(millis) = text.parse() {
+        return Ok(WallClock(millis));
+    }
+    let refused = || Problem::bad_request(format!("{text:?} is not a time: use 2026-01-31T12:00:00Z or milliseconds"));
+    let at = humantime::parse_rfc3339_weak(text).map_err(|_| refused())?;
+    let since = at.duration_since(std::time::UNIX_EPOCH).map_err(|_| refused())?;
+    u64::try_from(since.as_millis()).map(WallClock).map_err(|_| refused())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_come_in_two_ways() {
+        assert_eq!(time("1970-01-01T00:00:01Z").unwrap(), WallClock(1_000));
+        assert_eq!(time("1500").unwrap(), WallClock(1_500));
+        assert!(time("yesterday").is_err());
+    }
+
+    #[test]
+    fn a_page_is_bounded_and_times_are_for_records() {
+        let with = |limit, from: Option<&str>| Query { limit, from: from.map(str::to_owned), ..Query::default() };
+        assert_eq!(judged(with(Some(5_000), None), Kind::Documents).unwrap().limit, LIMIT_MAX);
+        assert_eq!(judged(with(None, None), Kind::Documents).unwrap().limit, LIMIT_DEFAULT);
+        assert!(judged(with(Some(0), None), Kind::Documents).is_err());
+        assert!(judged(with(None, Some("0")), Kind::Documents).is_err());
+        assert!(judged(with(None, Some("0")), Kind::Append).is_ok());
+    }
+}

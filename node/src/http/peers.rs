@@ -1,0 +1,73 @@
+//! `GET /v1/peers`, and `POST /v1/peers {"address"}`, which dials.
+
+use std::collections::BTreeMap;
+
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use anabranch_actors::api::{PeerDataset, PeerInfo};
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+use super::{Api, body};
+
+const DIAL_BODY_MAX: usize = 4 << 10;
+
+#[derive(Debug, Serialize)]
+struct Row {
+    peer_id: String,
+    connected: bool,
+    addresses: Vec<String>,
+    rtt_ms: Option<f64>,
+    datasets: BTreeMap<String, DatasetRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct DatasetRow {
+    state: &'static str,
+    lag_commits: u64,
+    lag_seconds: f64,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dial {
+    address: String,
+}
+
+/// Peers that were heard of, and those the address book knows but that were not reached yet.
+pub async fn list(api: Data<Api>) -> HttpResponse {
+    let mut known = api.network.peers();
+    let heard = api.node.peers().await;
+    let mut rows: Vec<_> = heard.into_iter().map(|info| row(known.remove(&info.peer).unwrap_or_default(), info)).collect();
+    let unheard = |peer| PeerInfo { peer, connected: false, addresses: Vec::new(), rtt: None, datasets: Vec::new() };
+    rows.extend(known.into_iter().map(|(peer, addresses)| row(addresses, unheard(peer))));
+    HttpResponse::Ok().json(rows)
+}
+
+/// The peer shows in the list once it is connected; that the address was taken is all that is known now.
+pub async fn dial(_: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
+    let body = body::read(&mut payload, DIAL_BODY_MAX).await?;
+    let Dial { address } = serde_json::from_slice(&body)
+        .map_err(|error| Problem::bad_request(format!("the body is not {{\"address\": MULTIADDR}}: {error}")))?;
+    let parsed = crate::config::multiaddr(&address).map_err(|why| Problem::bad_request(format!("{address}: {why}")))?;
+    api.network.dial(&parsed).map_err(|why| Problem::bad_request(format!("{address}: {why}")))?;
+    Ok(HttpResponse::Accepted().json(serde_json::json!({ "address": address })))
+}
+
+/// `known` is where the network would dial; where it knows nothing, what the peer says of itself.
+fn row(known: Vec<String>, peer: PeerInfo) -> Row {
+    let dataset = |dataset: PeerDataset| DatasetRow {
+        state: dataset.state.as_str(),
+        lag_commits: dataset.lag_commits,
+        lag_seconds: dataset.lag.as_secs_f64(),
+        reason: dataset.reason,
+    };
+    Row {
+        peer_id: peer.peer.to_string(),
+        connected: peer.connected,
+        addresses: if known.is_empty() { peer.addresses } else { known },
+        rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+        datasets: peer.datasets.into_iter().map(|(id, state)| (id.to_string(), dataset(state))).collect(),
+    }
+}

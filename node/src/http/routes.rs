@@ -1,0 +1,46 @@
+//! Every path of the API in one table.
+
+use actix_web::web::{ServiceConfig, delete, get, patch, post, put, resource, to};
+use actix_web::{Resource, Route};
+
+use super::not_yet::{no_such_method, no_such_path, not_yet};
+use super::{batch, collections, datasets, docs, health, ingest, list, node_page, peers};
+
+/// Adds the API's paths to an application.
+pub fn configure(app: &mut ServiceConfig) {
+    let mut path = |path: &str, routes: Vec<Route>| {
+        let with_routes = routes.into_iter().fold(resource(path), Resource::route);
+        app.service(with_routes.default_service(to(no_such_method)));
+    };
+    path("/healthz", vec![get().to(health::alive)]);
+    path("/readyz", vec![get().to(health::ready)]);
+    path("/metrics", vec![get().to(not_yet)]);
+    path("/openapi.json", vec![get().to(not_yet)]);
+    path("/v1/node", vec![get().to(node_page::show)]);
+    path("/v1/invites", vec![post().to(not_yet)]);
+    path("/v1/peers", vec![get().to(peers::list), post().to(peers::dial)]);
+    path("/v1/peers/{peer}", vec![delete().to(not_yet)]);
+    path("/v1/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
+    path("/v1/datasets", vec![get().to(datasets::list), post().to(not_yet)]);
+    path("/v1/datasets/{d}", vec![get().to(datasets::show), delete().to(not_yet)]);
+    for action in ["restart", "pause", "resume"] {
+        path(&format!("/v1/datasets/{{d}}/{action}"), vec![post().to(not_yet)]);
+    }
+    path("/v1/datasets/{d}/budget", vec![patch().to(not_yet)]);
+    path("/v1/datasets/{d}/batch", vec![post().to(batch::post)]);
+    path("/v1/datasets/{d}/ingest", vec![post().to(ingest::post)]);
+    path("/v1/datasets/{d}/changes", vec![get().to(not_yet)]);
+    path("/v1/datasets/{d}/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
+    path("/v1/datasets/{d}/collections", vec![get().to(collections::list)]);
+    path("/v1/datasets/{d}/collections/{c}", vec![put().to(not_yet), delete().to(not_yet)]);
+    for action in ["drop", "truncate", "rename"] {
+        path(&format!("/v1/datasets/{{d}}/collections/{{c}}/{action}"), vec![post().to(not_yet)]);
+    }
+    path("/v1/datasets/{d}/collections/{c}/docs", vec![get().to(list::list), post().to(docs::post)]);
+    // All that follows is the key, also nothing, which is refused in words.
+    path(
+        "/v1/datasets/{d}/collections/{c}/docs/{key:.*}",
+        vec![put().to(docs::put), get().to(docs::get), patch().to(docs::patch), delete().to(docs::delete)],
+    );
+    app.default_service(to(no_such_path));
+}

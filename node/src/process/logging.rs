@@ -1,0 +1,36 @@
+//! Logs go to standard error through `tracing`, so that standard output stays the startup printout.
+
+use clap::ValueEnum;
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+
+/// What is logged where `--log` is not given.
+pub const FILTER_DEFAULT: &str = "info";
+
+/// How a line of log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging. A second call in one process changes nothing.
+///
+/// # Errors
+/// [`Failure::Usage`] for a filter that is not one.
+pub fn start(filter: &str, format: LogFormat) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Failure::Usage(format!("--log {filter:?}: {error}: write it like `info` or `warn,anabranch_node=debug`"))
+    })?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // Embedders may have their own subscriber already; theirs stays.
+    let _ = match format {
+        LogFormat::Text => logs.with_ansi(ansi).try_init(),
+        LogFormat::Json => logs.json().try_init(),
+    };
+    Ok(())
+}
