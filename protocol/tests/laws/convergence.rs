@@ -271,3 +271,16 @@ fn only_control_is_registered_without_being_named() {
     }
     assert!(some.contains(&reserved("_control")));
 }
+
+#[test]
+fn a_write_that_saw_a_commit_wins_over_it_although_its_clock_is_behind() {
+    let (mut ahead, mut behind) = (Node::new(1), Node::new(2));
+    ahead.write(NOON + 50_000, &[request(vec![put(0, 0, "1")])]);
+    behind.receive(NOON, &ahead.frames());
+    behind.write(NOON, &[request(vec![put(0, 0, "2")])]);
+    ahead.receive(NOON + 50_000, &behind.frames());
+    assert_eq!(ahead.state(), behind.state());
+    let row = ahead.rows.0.values().next().unwrap();
+    assert_eq!(row.value, Some(crate::world::json("2").encode()));
+    assert_eq!(behind.replica.clock(), behind.log[1].commit.as_ref().unwrap().header().hlc);
+}

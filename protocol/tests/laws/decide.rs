@@ -139,6 +139,17 @@ fn collections_that_are_not_registered_stay_here() {
 }
 
 #[test]
+fn equal_sections_have_salts_of_their_own() {
+    let mut node = Node::new(1);
+    let ops = || request(vec![put(0, 0, "1"), put(1, 0, "1")]);
+    node.write(NOON, &[ops()]);
+    node.write(NOON, &[ops()]);
+    let commits = node.log.iter().filter_map(|record| record.commit.as_ref());
+    let salts: std::collections::BTreeSet<_> = commits.flat_map(|commit| commit.sections().map(|section| section.salt)).collect();
+    assert_eq!(salts.len(), 4);
+}
+
+#[test]
 fn kinds_take_their_own_operations() {
     let mut records = Node::with(settings(1, Kind::Append, Registration::all()));
     assert_eq!(records.write(NOON, &[request(vec![append(0, "1"), put(0, 0, "1")])]), [Err(WriteRefusal::AppendOnly)]);
