@@ -235,7 +235,7 @@ fn a_section_that_is_registered_here_may_not_be_missing() {
 }
 
 #[test]
-fn forks_and_standing_clocks_are_refused() {
+fn forks_are_refused() {
     let mut writer = Node::new(1);
     writer.write(NOON, &[request(vec![put(0, 0, "1")])]);
     let mut twin = writer.clone();
@@ -270,4 +270,48 @@ fn only_control_is_registered_without_being_named() {
         assert_eq!(some.contains(&reserved(name)), tags.contains(&tag), "{name}");
     }
     assert!(some.contains(&reserved("_control")));
+}
+
+#[test]
+fn a_write_that_saw_a_commit_wins_over_it_although_its_clock_is_behind() {
+    let (mut ahead, mut behind) = (Node::new(1), Node::new(2));
+    ahead.write(NOON + 50_000, &[request(vec![put(0, 0, "1")])]);
+    behind.receive(NOON, &ahead.frames());
+    behind.write(NOON, &[request(vec![put(0, 0, "2")])]);
+    ahead.receive(NOON + 50_000, &behind.frames());
+    assert_eq!(ahead.state(), behind.state());
+    let row = ahead.rows.0.values().next().unwrap();
+    assert_eq!(row.value, Some(crate::world::json("2").encode()));
+    assert_eq!(behind.replica.clock(), behind.log[1].commit.as_ref().unwrap().header().hlc);
+}
+
+#[test]
+fn a_commit_whose_clock_stands_is_refused() {
+    use anabranch_protocol::commit::Draft;
+    use anabranch_protocol::id::{Epoch, Hash, Lineage, Salt};
+    let dataset = DatasetId::primary();
+    let sealed = |seq, previous, hlc| {
+        let sections = vec![(collection(0), Salt([1; 16]), vec![crate::frames::entry(0, 0, "1")])];
+        let draft = Draft {
+            dataset: &dataset,
+            lineage: Lineage::ZERO,
+            epoch: Epoch([3; 16]),
+            seq,
+            previous,
+            parent: None,
+            hlc,
+            sections,
+        };
+        draft.seal(&crate::frames::identity())
+    };
+    let at = |n| anabranch_protocol::hlc::Hlc(n);
+    let first = sealed(1, Hash::ZERO, at(9));
+    for (hlc, verdict) in [
+        (at(8), Verdict::Refused(ReceiveRefusal::ClockStands { seq: 2 })),
+        (at(9), Verdict::Refused(ReceiveRefusal::ClockStands { seq: 2 })),
+        (at(10), Verdict::Applied),
+    ] {
+        let frames = [first.to_bytes(), sealed(2, first.hash(), hlc).to_bytes()];
+        assert_eq!(Node::new(2).receive(NOON, &frames), [Verdict::Applied, verdict]);
+    }
 }

@@ -60,6 +60,9 @@ fn later_operations_see_earlier_ones() {
     assert_eq!(value_of(&node, 0, 0).as_deref(), Some("{\"c\":3}"));
     assert!(node.write(NOON, &[request(ops)])[0].is_ok());
     assert_eq!(value_of(&node, 0, 0), None);
+    assert!(node.write(NOON, &[request(vec![put(0, 1, "{\"a\":1}"), merge(0, 1, "{\"b\":2}")])])[0].is_ok());
+    assert_eq!(value_of(&node, 0, 1).as_deref(), Some("{\"a\":1,\"b\":2}"));
+    assert!(node.write(NOON, &[request(vec![put(0, 2, "1"), must_delete(2)])])[0].is_ok());
 }
 
 #[test]
@@ -80,7 +83,7 @@ fn a_value_that_peers_would_refuse_is_never_signed() {
 #[test]
 fn frames_stay_within_their_limit_even_with_many_large_merges() {
     let mut node = Node::new(1);
-    let large = Value::Text("x".repeat(VALUE_BYTES_MAX - 100)).encode();
+    let large = Value::Text("x".repeat(VALUE_BYTES_MAX - 100_000)).encode();
     let documents = 12;
     for k in 0..documents {
         let document = [&[0xa1, 0x61, b'd'][..], &large].concat();
@@ -98,7 +101,7 @@ fn frames_stay_within_their_limit_even_with_many_large_merges() {
     let batch = request((0..documents).map(|k| merge(0, k, "{\"n\":2}")).collect());
     assert!(matches!(node.write(NOON, &[batch])[0], Err(WriteRefusal::TooLarge(_))));
     for frame in node.frames() {
-        assert!(frame.len() <= FRAME_BYTES_MAX);
+        assert!(frame.len() <= (3 << 20) + (16 << 10) && frame.len() <= FRAME_BYTES_MAX);
         Frame::decode(&frame).unwrap();
     }
 }
@@ -136,6 +139,17 @@ fn collections_that_are_not_registered_stay_here() {
     let commit = node.log[1].commit.as_ref().unwrap();
     assert!(commit.sections().all(|section| section.collection == collection(0)));
     assert_eq!(written.token.unwrap(), Token::new(commit.writer(), 1, commit.hash()));
+}
+
+#[test]
+fn equal_sections_have_salts_of_their_own() {
+    let mut node = Node::new(1);
+    let ops = || request(vec![put(0, 0, "1"), put(1, 0, "1")]);
+    node.write(NOON, &[ops()]);
+    node.write(NOON, &[ops()]);
+    let commits = node.log.iter().filter_map(|record| record.commit.as_ref());
+    let salts: std::collections::BTreeSet<_> = commits.flat_map(|commit| commit.sections().map(|section| section.salt)).collect();
+    assert_eq!(salts.len(), 4);
 }
 
 #[test]

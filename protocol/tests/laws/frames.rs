@@ -107,10 +107,12 @@ fn tampered_swapped_and_forged_parts_are_refused() {
     // Signed by another key than the header names.
     let forger = Identity::from_secret(&[8; 32]);
     assert_eq!(refused(&|p| p.1 = forger.sign(&commit.hash())), FrameError::Signature);
-    // Small-order keys verify anything under lax rules.
+    // Under lax rules the neutral point verifies with itself whatever is signed: 0·B = R + k·A.
+    let neutral = [&[1][..], &[0; 31]].concat();
     let mut raw = raw_header(&commit);
-    raw.p = ByteBuf::from([&[1][..], &[0; 31]].concat());
-    assert_eq!(refused(&|p| p.0 = ByteBuf::from(codec::encode(&raw))), FrameError::Signature);
+    raw.p = ByteBuf::from(neutral.clone());
+    let signature = Signature([neutral, vec![0; 32]].concat().try_into().unwrap());
+    assert_eq!(refused(&|p| (p.0, p.1) = (ByteBuf::from(codec::encode(&raw)), signature)), FrameError::Signature);
 }
 
 /// A header as a stranger may write it, whatever the rules say.
