@@ -165,7 +165,11 @@ async fn converged(nodes: &[&TestNode], documents: usize) {
         if states.iter().all(|state| *state == states[0] && state.0.len() == documents) {
             return;
         }
-        assert!(tokio::time::Instant::now() < deadline, "not converged: {:?}", states.iter().map(|s| (s.0.len(), &s.1)).collect::<Vec<_>>());
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "not converged: {:?}",
+            states.iter().map(|s| (s.0.len(), &s.1)).collect::<Vec<_>>()
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -236,13 +240,14 @@ fn a_writer_a_year_ahead_is_held_and_told() {
         a.put("k", "1").await;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         loop {
-            let (told, held) = (
-                a.handle.dataset(&DatasetId::primary()).await.unwrap(),
-                b.handle.dataset(&DatasetId::primary()).await.unwrap(),
-            );
+            let (told, held) =
+                (a.handle.dataset(&DatasetId::primary()).await.unwrap(), b.handle.dataset(&DatasetId::primary()).await.unwrap());
             let contents = held.contents.unwrap();
             assert_eq!(contents.documents, 0);
-            if told.reason.is_some_and(|reason| reason.contains("holds back")) && contents.held.len() == 1 && held.reason.is_some() {
+            if told.reason.is_some_and(|reason| reason.contains("holds back"))
+                && contents.held.len() == 1
+                && held.reason.is_some()
+            {
                 break;
             }
             assert!(tokio::time::Instant::now() < deadline, "the writer was not told");

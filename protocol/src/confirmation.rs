@@ -93,10 +93,14 @@ fn statement_hash(lineage: Lineage, bytes: &[u8]) -> Hash {
 pub struct Confirmations(BTreeMap<PeerId, (Statement, SignedStatement)>);
 
 impl Confirmations {
-    /// Takes a verified statement in; `false` where a newer one of the same incarnation is known.
-    pub fn insert(&mut self, statement: Statement, signed: SignedStatement) -> bool {
+    /// Takes a verified statement in, which `from` sent; `false` where a newer one is known. Counters begin at a clock reading, so
+    /// they order the lives of a store too; a peer whose clock went back since may still speak for its new life itself, but
+    /// nobody can replay an old life's statement for it.
+    pub fn insert(&mut self, from: &PeerId, statement: Statement, signed: SignedStatement) -> bool {
         let known = self.0.get(&statement.peer);
-        let newer = known.is_none_or(|(old, _)| old.incarnation != statement.incarnation || old.counter < statement.counter);
+        let newer = known.is_none_or(|(old, _)| {
+            old.counter < statement.counter || (old.incarnation != statement.incarnation && *from == statement.peer)
+        });
         if newer {
             self.0.insert(statement.peer, (statement, signed));
         }

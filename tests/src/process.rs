@@ -108,6 +108,15 @@ pub struct Node {
 pub type Answer = (u16, Value);
 
 impl Node {
+    /// `kill -9`, while other threads still talk to it.
+    ///
+    /// # Panics
+    /// When it can't be killed.
+    pub fn kill_now(&self) {
+        let sent = Command::new("kill").arg("-9").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
     /// `kill -9`. How to start it again is returned.
     ///
     /// # Panics
@@ -242,7 +251,10 @@ pub fn converged(nodes: &[&Node], dataset: &str, collection: &str) -> Vec<Value>
             let unchanged = nodes.iter().map(|node| node.standing(dataset)).eq(standings.iter().cloned());
             if unchanged {
                 // Equal vectors and fingerprints promise equal documents: anything else is a bug, not a delay.
-                assert!(listings.iter().all(|listing| *listing == listings[0]), "equal standings, other documents: {standings:?}");
+                assert!(
+                    listings.iter().all(|listing| *listing == listings[0]),
+                    "equal standings, other documents: {standings:?}"
+                );
                 return listings.into_iter().next().unwrap_or_default();
             }
         }

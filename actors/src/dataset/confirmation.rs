@@ -174,7 +174,7 @@ impl Handler<Stated> for Confirmation {
         let own = about == self.settings.identity.peer();
         // With one neighbour, which told us, nobody is left to be told.
         let others = self.audience.iter().any(|peer| *peer != from && *peer != about);
-        if !own && self.confirmations.insert(statement, signed) && others {
+        if !own && self.confirmations.insert(&from, statement, signed) && others {
             self.send_soon(about, ctx);
         }
     }

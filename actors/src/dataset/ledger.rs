@@ -13,9 +13,10 @@ use anabranch_protocol::codec;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
-use anabranch_protocol::id::{Collection, Epoch, Incarnation};
+use anabranch_protocol::id::{Collection, Epoch, Incarnation, WriterId};
 use anabranch_protocol::replica::{
-    Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest, WriterState, Written,
+    ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest, WriterState,
+    Written,
 };
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
@@ -189,14 +190,20 @@ impl Ledger {
     /// Decides whether the old epoch may go on, and records whose directory this is.
     fn start_writer(&mut self, identity: [u8; 16], epoch: Option<Epoch>) -> Result<(), StoreError> {
         let key = layout::meta(META_DIRECTORY);
-        let same = self.store.get(&key)?.is_none_or(|known| known == identity);
+        let known = self.store.get(&key)?;
+        let same = known.as_ref().is_none_or(|known| *known == identity);
         let state = WriterState::after_start(epoch, same, self.accepted);
         self.replica.start_writer(state);
         if state.epoch() != epoch {
+            // Durable before the directory counts as ours: a crash between the two must not leave an old line in a new place.
             self.put_epoch(state.epoch())?;
+            self.store.barrier()?;
         }
-        self.store.put(&key, &identity)?;
-        self.store.barrier()
+        if known.as_deref() != Some(&identity) {
+            self.store.put(&key, &identity)?;
+            self.store.barrier()?;
+        }
+        Ok(())
     }
 
     /// Decides a group of local writes and makes them durable: outcomes of the first requests, as many as fit one commit.
@@ -218,8 +225,27 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::write`].
     pub fn receive(&mut self, now: WallClock, commits: Vec<Commit>) -> Result<(Vec<Verdict>, Committed), StoreError> {
+        let writers: Vec<WriterId> = commits.iter().map(Commit::writer).collect();
         let (turn, verdicts) = self.replica.receive(now, commits, &*self.view)?;
-        Ok((verdicts, self.commit(turn)?))
+        let committed = self.commit(turn)?;
+        let forked = |(writer, verdict): (&WriterId, &Verdict)| {
+            matches!(verdict, Verdict::Refused(ReceiveRefusal::Fork { .. })) && self.writes_under(writer)
+        };
+        if writers.iter().zip(&verdicts).any(forked) {
+            self.close_writer()?;
+        }
+        Ok((verdicts, committed))
+    }
+
+    fn writes_under(&self, writer: &WriterId) -> bool {
+        writer.peer == self.replica.settings().identity.peer() && self.replica.writer().epoch() == Some(writer.epoch)
+    }
+
+    /// Our own line was found to go on elsewhere: the next write opens a new one, after a restart too.
+    fn close_writer(&mut self) -> Result<(), StoreError> {
+        self.replica.start_writer(WriterState::Closed);
+        self.put_epoch(None)?;
+        self.store.barrier()
     }
 
     fn commit(&mut self, turn: Turn) -> Result<Committed, StoreError> {
@@ -344,8 +370,13 @@ impl Ledger {
     }
 
     /// Learns what a peer has of our own line.
-    pub fn learn_own_line(&mut self, peer_has: &VersionVector) {
+    ///
+    /// # Errors
+    /// [`StoreError`], where our line ends by it and that could not be made durable.
+    pub fn learn_own_line(&mut self, peer_has: &VersionVector) -> Result<(), StoreError> {
+        let before = self.replica.writer().epoch();
         self.replica.learn_own_line(peer_has);
+        if self.replica.writer().epoch() == before { Ok(()) } else { self.close_writer() }
     }
 
     /// The replica.

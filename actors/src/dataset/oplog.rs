@@ -332,7 +332,7 @@ impl Handler<PeerKnows> for Oplog {
         let learn = async move {
             store
                 .run(move |ledger: &mut Ledger| {
-                    ledger.learn_own_line(&vector);
+                    ledger.learn_own_line(&vector)?;
                     ledger.peer_accepted()
                 })
                 .await

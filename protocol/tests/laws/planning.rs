@@ -59,7 +59,7 @@ proptest! {
         for (secret, vector) in [(1, &a), (2, &b)] {
             let (statement, signed) = statement(secret, 0, 1, vector.clone());
             members.push(statement.peer);
-            prop_assert!(confirmations.insert(statement, signed));
+            prop_assert!(confirmations.insert(&statement.peer.clone(), statement, signed));
         }
         let frontier = confirmations.frontier(members.clone(), &own);
         prop_assert_eq!(&frontier, &own.meet(&a).meet(&b));
@@ -71,17 +71,20 @@ proptest! {
 }
 
 #[test]
-fn an_older_statement_of_one_incarnation_changes_nothing() {
+fn an_older_statement_changes_nothing_unless_the_peer_itself_begins_anew() {
     let mut confirmations = Confirmations::default();
-    let mut insert = |incarnation, counter| {
+    let mut insert = |relayed, incarnation, counter| {
         let (statement, signed) = statement(1, incarnation, counter, VersionVector::new());
-        confirmations.insert(statement, signed)
+        let from = if relayed { PeerId([9; 32]) } else { statement.peer };
+        confirmations.insert(&from, statement, signed)
     };
-    assert!(insert(1, 5));
-    assert!(!insert(1, 5));
-    assert!(!insert(1, 4));
-    assert!(insert(1, 6));
-    assert!(insert(2, 1), "a new store counts from its own beginning");
+    assert!(insert(true, 1, 5));
+    assert!(!insert(true, 1, 5));
+    assert!(!insert(false, 1, 4));
+    assert!(insert(true, 1, 6));
+    assert!(!insert(true, 2, 1), "nobody may replay an old life's statement");
+    assert!(insert(true, 2, 7), "a later one of another life is news");
+    assert!(insert(false, 3, 1), "a new store speaks for itself");
     assert_eq!(confirmations.signed().count(), 1);
 }
 

@@ -86,7 +86,8 @@ fn prepare(kind: Kind, documents: &[(String, String)], per_commit: usize) -> Vec
         max_clock_skew: Duration::from_secs(300),
     };
     let mut entropy = |bytes: &mut [u8]| bytes.fill(5);
-    let mut ledger = Ledger::open(&MemoryEngine::default(), Path::new("/bare"), CACHE_BYTES, settings, &mut entropy).expect("memory opens");
+    let mut ledger =
+        Ledger::open(&MemoryEngine::default(), Path::new("/bare"), CACHE_BYTES, settings, &mut entropy).expect("memory opens");
     let collection = Collection::new("items").expect("a name");
     let mut prepared = Vec::new();
     for (n, group) in (0_u64..).zip(documents.chunks(per_commit)) {

@@ -43,7 +43,11 @@ fn report(name: &str, count: usize, took: Duration, bare: Duration, wanted: f64,
     let rate = |took: Duration| count as f64 / took.as_secs_f64();
     let ratio = rate(took) / rate(bare);
     let verdict = if ratio >= wanted { "ok" } else { "MISSED" };
-    println!("{name:<28} {:>8.0}/s  bare {:>8.0}/s  ratio {ratio:.2} (wanted {wanted:.2}) {verdict}  {more}", rate(took), rate(bare));
+    println!(
+        "{name:<28} {:>8.0}/s  bare {:>8.0}/s  ratio {ratio:.2} (wanted {wanted:.2}) {verdict}  {more}",
+        rate(took),
+        rate(bare)
+    );
 }
 
 /// Ingest on one node.
@@ -124,7 +128,9 @@ pub fn latency(count: usize) {
     let (p50, p95) = (percentile(&mut took, 0.5), percentile(&mut took, 0.95));
     let wanted = bare * 2 + Duration::from_millis(2);
     let verdict = if p50 <= wanted { "ok" } else { "MISSED" };
-    println!("written to visible on peer   p50 {p50:.2?} p95 {p95:.2?}  bare fsync p50 {bare:.2?}  (wanted p50 <= {wanted:.2?}) {verdict}");
+    println!(
+        "written to visible on peer   p50 {p50:.2?} p95 {p95:.2?}  bare fsync p50 {bare:.2?}  (wanted p50 <= {wanted:.2?}) {verdict}"
+    );
 }
 
 fn percentile(samples: &mut [Duration], share: f64) -> Duration {

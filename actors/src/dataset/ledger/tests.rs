@@ -59,7 +59,11 @@ fn pair(n: u32, size: usize) -> WriteRequest {
     let value = format!("{n}:{}", "x".repeat(size));
     let local = Collection::new("drafts").unwrap();
     WriteRequest {
-        ops: vec![put(&orders(), "last", value.as_bytes()), put(&orders(), &format!("k{n:06}"), value.as_bytes()), put(&local, "last", value.as_bytes())],
+        ops: vec![
+            put(&orders(), "last", value.as_bytes()),
+            put(&orders(), &format!("k{n:06}"), value.as_bytes()),
+            put(&local, "last", value.as_bytes()),
+        ],
     }
 }
 
@@ -141,7 +145,8 @@ fn a_restart_without_peers_goes_on_with_its_epoch_and_a_copy_does_not() {
     let (writer, seq) = write(&mut ledger, 3);
     assert_ne!(writer, first.0, "a copy must not count on");
     assert_eq!(seq, 1);
-    let commit = ledger.view().page(&[anabranch_protocol::plan::Want { writer, from_seq: 1 }], ledger.replica().tags(), 1 << 20).unwrap();
+    let commit =
+        ledger.view().page(&[anabranch_protocol::plan::Want { writer, from_seq: 1 }], ledger.replica().tags(), 1 << 20).unwrap();
     let commit = anabranch_protocol::commit::Frame::decode(&commit.frames[0]).unwrap();
     assert_eq!(commit.header().parent.map(|parent| parent.0), Some(first.0.epoch));
 }
@@ -159,8 +164,27 @@ fn after_a_peer_was_accepted_a_restart_needs_its_word() {
 
     let mut ledger = open(&memory, directory, &mut random);
     assert!(matches!(ledger.replica().writer(), WriterState::Unproven(_)));
-    ledger.learn_own_line(&known);
+    ledger.learn_own_line(&known).unwrap();
     assert!(matches!(ledger.replica().writer(), WriterState::Open(_)));
+}
+
+#[test]
+fn a_peer_that_has_more_of_our_line_ends_it_for_good() {
+    let memory = MemoryEngine::default();
+    let directory = Path::new("/nowhere/primary");
+    let mut random = 0;
+    let mut ledger = open(&memory, directory, &mut random);
+    ledger.write(now(1), &[pair(1, 10)], &mut entropy(&mut random)).unwrap();
+    let old = ledger.replica().vector().clone();
+    let (writer, head) = old.iter().next().map(|(writer, head)| (*writer, *head)).unwrap();
+    let ahead = [(writer, anabranch_protocol::vector::Head { seq: 9, ..head })].into_iter().collect();
+    ledger.learn_own_line(&ahead).unwrap();
+    memory.crash(directory, || false);
+
+    // A peer that is as old as we are must not talk us into the line again.
+    let mut ledger = open(&memory, directory, &mut random);
+    ledger.learn_own_line(&old).unwrap();
+    assert_eq!(ledger.replica().writer(), WriterState::Closed);
 }
 
 #[test]
