@@ -83,10 +83,12 @@ impl Codec for ControlCodec {
             Err(ReadError::Io(error)) => return Err(error),
             Err(ReadError::TooLarge) => {
                 count(&self.counters.malformed);
+                drain(io).await?;
                 return refused(RefusalCode::Malformed, format!("a control message has at most {CONTROL_BYTES_MAX} bytes"));
             }
             Err(ReadError::Busy) => {
                 count(&self.counters.refused_busy);
+                drain(io).await?;
                 return refused(RefusalCode::Busy, "too much is being received at once".to_owned());
             }
         };
@@ -193,6 +195,19 @@ where
             return Ok((bytes, share));
         }
     }
+}
+
+/// Throws away the rest of a refused message, without keeping it: an asker that is still writing reads our refusal only after.
+async fn drain<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<()> {
+    let mut thrown_away = 0;
+    let mut bytes = vec![0; FREE_BYTES];
+    while thrown_away < CONTROL_BYTES_MAX {
+        match io.read(&mut bytes).await? {
+            0 => break,
+            more => thrown_away += more,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

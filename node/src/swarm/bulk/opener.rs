@@ -1,6 +1,6 @@
 //! The side that asks: opens the stream when there is something to ask, keeps it, opens it again when it broke.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ use crate::swarm::reply::Reply;
 
 const REOPEN_DELAY_MIN: Duration = Duration::from_millis(50);
 const REOPEN_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Streams tried in a row before the requests that saw no answer fail. libp2p-stream drops an inbound stream without a word
+/// when several peers open theirs at the same moment.
+const STREAMS_TRIED_MAX: u32 = 4;
 /// How often deadlines are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -29,7 +32,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(in crate::swarm) struct BulkRequest {
     pub(in crate::swarm) kind: MessageKind,
-    pub(in crate::swarm) bytes: Vec<u8>,
+    /// Kept until the answer is there, for another stream.
+    pub(in crate::swarm) bytes: Arc<[u8]>,
     pub(in crate::swarm) reply: Reply,
 }
 
@@ -51,7 +55,7 @@ impl Opener {
 
     /// Queues a request, or answers it as busy.
     pub(in crate::swarm) fn request(&self, kind: MessageKind, bytes: Vec<u8>, reply: Reply) {
-        match self.queue.try_send(BulkRequest { kind, bytes, reply }) {
+        match self.queue.try_send(BulkRequest { kind, bytes: bytes.into(), reply }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(request)) => request.reply.send(Err(TransportError::Busy)),
             Err(mpsc::error::TrySendError::Closed(request)) => request.reply.send(Err(TransportError::NotConnected)),
@@ -78,30 +82,55 @@ impl Asker {
         let delays =
             ExponentialBuilder::new().with_min_delay(REOPEN_DELAY_MIN).with_max_delay(REOPEN_DELAY_MAX).without_max_times();
         let mut backoff = delays.with_jitter_seed(rand::random()).build();
-        while let Some(first) = self.requests.recv().await {
-            let stream = match self.open().await {
-                Ok(stream) => stream,
-                Err(reason) => {
-                    tracing::debug!(reason, "bulk stream not opened");
-                    first.reply.send(Err(TransportError::Connection(reason.clone())));
-                    self.refuse_for(backoff.next().unwrap_or(REOPEN_DELAY_MAX), &reason).await;
-                    continue;
-                }
+        let mut carried = VecDeque::new();
+        let mut tried = 0;
+        loop {
+            let first = match carried.pop_front() {
+                Some(first) => first,
+                None => match self.requests.recv().await {
+                    Some(first) => first,
+                    None => return,
+                },
             };
-            count(&self.counters.bulk_streams_opened);
-            let session = Session::new(&self.limits, Arc::clone(&self.counters));
-            let error = session.run(stream, first, &mut self.requests).await;
-            let reason = format!("the bulk stream ended: {error}");
-            tracing::debug!(reason, answered = session.answered(), "bulk stream closed");
-            if error.is_malformed() {
-                count(&self.counters.malformed);
-            }
-            if session.answered() {
+            carried.push_front(first);
+            let ended = self.live(&mut carried).await;
+            tracing::debug!(reason = ended.reason, answered = ended.answered, "bulk stream closed");
+            tried = if ended.answered { 0 } else { tried + 1 };
+            if ended.answered {
                 backoff = delays.with_jitter_seed(rand::random()).build();
             }
-            session.fail_all(&reason);
-            self.refuse_for(backoff.next().unwrap_or(REOPEN_DELAY_MAX), &reason).await;
+            let delay = backoff.next().unwrap_or(REOPEN_DELAY_MAX);
+            if ended.may_retry && tried < STREAMS_TRIED_MAX {
+                sleep(delay).await;
+                continue;
+            }
+            tried = 0;
+            for request in carried.drain(..) {
+                request.reply.send(Err(TransportError::Connection(ended.reason.clone())));
+            }
+            self.refuse_for(delay, &ended.reason).await;
         }
+    }
+
+    /// One stream, from its opening to its end. `carried` is sent first, and holds what was not answered afterwards.
+    async fn live(&mut self, carried: &mut VecDeque<BulkRequest>) -> Ended {
+        let stream = match self.open().await {
+            Ok(stream) => stream,
+            Err(reason) => return Ended { reason, answered: false, may_retry: false },
+        };
+        count(&self.counters.bulk_streams_opened);
+        let session = Session::new(&self.limits, Arc::clone(&self.counters));
+        let error = session.run(stream, carried, &mut self.requests).await;
+        if error.is_malformed() {
+            count(&self.counters.malformed);
+        }
+        for waiting in session.take_waiting().into_iter().rev() {
+            carried.push_front(waiting.request);
+        }
+        let answered = lock(&session.progress).answered;
+        // A peer that was heard of may have begun to serve what it did not answer: that is for the caller to decide.
+        let may_retry = !answered && matches!(error, StreamError::Closed | StreamError::Io(_));
+        Ended { reason: format!("the bulk stream ended: {error}"), answered, may_retry }
     }
 
     async fn open(&mut self) -> Result<Stream, String> {
@@ -129,16 +158,23 @@ impl Asker {
     }
 }
 
+/// How a stream ended.
+struct Ended {
+    reason: String,
+    answered: bool,
+    may_retry: bool,
+}
+
 /// A request that was written and is not answered yet.
 struct Waiting {
-    reply: Reply,
+    request: BulkRequest,
     since: Instant,
     _turn: OwnedSemaphorePermit,
 }
 
 /// One life of the stream.
 struct Session {
-    waiting: Mutex<HashMap<u64, Waiting>>,
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
     progress: Mutex<Progress>,
     turns: Arc<Semaphore>,
     deadline: Duration,
@@ -162,35 +198,49 @@ impl Session {
     }
 
     /// Runs until the stream breaks, for whatever reason first.
-    async fn run(&self, stream: Stream, first: BulkRequest, requests: &mut mpsc::Receiver<BulkRequest>) -> StreamError {
+    async fn run(
+        &self,
+        stream: Stream,
+        carried: &mut VecDeque<BulkRequest>,
+        requests: &mut mpsc::Receiver<BulkRequest>,
+    ) -> StreamError {
         let (reader, writer) = stream.split();
         let ended = tokio::select! {
-            ended = self.write(writer, first, requests) => ended,
+            ended = self.write(writer, carried, requests) => ended,
             ended = self.read(reader) => ended,
             ended = self.sweep() => ended,
         };
         ended.err().unwrap_or(StreamError::Closed)
     }
 
-    async fn write<W>(&self, mut writer: W, first: BulkRequest, rest: &mut mpsc::Receiver<BulkRequest>) -> Result<(), StreamError>
+    async fn write<W>(
+        &self,
+        mut writer: W,
+        carried: &mut VecDeque<BulkRequest>,
+        rest: &mut mpsc::Receiver<BulkRequest>,
+    ) -> Result<(), StreamError>
     where
         W: AsyncWrite + Unpin,
     {
         let mut id = 0;
-        let mut next = Some(first);
-        while let Some(request) = next {
+        loop {
+            // The turn comes first: a request that waits for one stays in its queue, where a broken stream can't lose it.
+            let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| StreamError::Closed)?;
+            let next = match carried.pop_front() {
+                Some(next) => Some(next),
+                None => rest.recv().await,
+            };
+            let Some(request) = next else { return Ok(()) };
             // Given up by its caller while it waited.
-            if !request.reply.is_abandoned() {
-                let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| StreamError::Closed)?;
-                id += 1;
-                let waiting = Waiting { reply: request.reply, since: Instant::now(), _turn: turn };
-                lock(&self.waiting).insert(id, waiting);
-                write_frame(&mut writer, id, FrameKind::Request, &request.bytes).await?;
-                self.counters.add_out(request.kind, request.bytes.len());
+            if request.reply.is_abandoned() {
+                continue;
             }
-            next = rest.recv().await;
+            id += 1;
+            let (kind, bytes) = (request.kind, Arc::clone(&request.bytes));
+            lock(&self.waiting).insert(id, Waiting { request, since: Instant::now(), _turn: turn });
+            write_frame(&mut writer, id, FrameKind::Request, &bytes).await?;
+            self.counters.add_out(kind, bytes.len());
         }
-        Ok(())
     }
 
     async fn read<R: AsyncRead + Unpin>(&self, mut reader: R) -> Result<(), StreamError> {
@@ -208,7 +258,7 @@ impl Session {
             };
             lock(&self.progress).answered = true;
             if let Some(waiting) = waiting {
-                waiting.reply.send(answer);
+                waiting.request.reply.send(answer);
             }
         }
     }
@@ -233,12 +283,12 @@ impl Session {
         loop {
             ticks.tick().await;
             let late: Vec<Waiting> = lock(&self.waiting)
-                .extract_if(|_, waiting| waiting.since.elapsed() >= self.deadline)
+                .extract_if(.., |_, waiting| waiting.since.elapsed() >= self.deadline)
                 .map(|(_, late)| late)
                 .collect();
             let stalled = !late.is_empty() && lock(&self.progress).read_at.elapsed() >= self.deadline;
             for waiting in late {
-                waiting.reply.send(Err(TransportError::Timeout));
+                waiting.request.reply.send(Err(TransportError::Timeout));
             }
             if stalled {
                 return Err(StreamError::Stalled);
@@ -246,14 +296,8 @@ impl Session {
         }
     }
 
-    fn answered(&self) -> bool {
-        lock(&self.progress).answered
-    }
-
-    fn fail_all(&self, reason: &str) {
-        for (_, waiting) in lock(&self.waiting).drain() {
-            waiting.reply.send(Err(TransportError::Connection(reason.to_owned())));
-        }
+    fn take_waiting(&self) -> Vec<Waiting> {
+        std::mem::take(&mut *lock(&self.waiting)).into_values().collect()
     }
 }
 

@@ -26,6 +26,9 @@ use crate::swarm::redial::{Dial, Target};
 /// How long a listener may take to say where it listens.
 const BIND_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Listen addresses shown: no more than a `Hello` may carry.
+const LISTEN_MAX: usize = 32;
+
 impl SwarmTask {
     /// Listens on every address that this build can listen on, and waits until each is bound.
     pub(super) async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<(), SwarmError> {
@@ -95,7 +98,7 @@ impl SwarmTask {
 
     fn show_listeners(&self) {
         let id = *self.swarm.local_peer_id();
-        let listen = self.swarm.listeners().map(|address| address.clone().with(Protocol::P2p(id)).to_string());
+        let listen = self.swarm.listeners().take(LISTEN_MAX).map(|address| address.clone().with(Protocol::P2p(id)).to_string());
         *lock(&self.view.listen) = listen.collect();
     }
 

@@ -65,7 +65,7 @@ async fn malformed_control_messages_are_refused_and_honest_peers_served() {
     let a = a.answer_all();
     let mut trailing = heads().encode();
     trailing.push(0);
-    let too_large = vec![0x40; anabranch_protocol::limits::CONTROL_BYTES_MAX + 4_096];
+    let too_large = vec![0x40; anabranch_protocol::limits::CONTROL_BYTES_MAX + (4 << 20)];
     for bytes in [&b""[..], b"\xff", b"GET / HTTP/1.1\r\n\r\n", &trailing, &too_large] {
         let heard = say(&mut rude, to, CONTROL_PROTOCOL, bytes).await;
         let Ok(Response::Refused(refusal)) = Response::decode(&heard) else { panic!("{} bytes heard", heard.len()) };

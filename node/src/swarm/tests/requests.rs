@@ -132,9 +132,12 @@ async fn a_full_node_slows_its_peers_and_loses_no_request() {
         let home = Home::new(seed);
         let mut asker = home.start("/ip4/127.0.0.1/tcp/0", &a.listen_addresses()).await;
         asker.connected(to).await;
+        askers.push((home, asker));
+    }
+    // Once the outbox is full no further connection would be taken.
+    for (_, asker) in &askers {
         asked.extend((0..50).map(|_| asker.handle.request(to, Class::Interactive, heads())));
         asked.extend((0..4).map(|_| asker.handle.request(to, Class::Bulk, heads())));
-        askers.push((home, asker));
     }
     eventually("the outbox is full", || counters.events_waiting.load(Ordering::Relaxed) >= OUTBOX_EVENTS_MAX as u64).await;
     // Commands are still taken.
