@@ -116,8 +116,10 @@ impl NodeHandle {
                 let delivered = tokio::select! {
                     biased;
                     Some(dataset) = readies.recv() => address.send(DatasetReady(dataset)).await,
-                    Some(event) = events.recv() => address.send(Event(event)).await,
-                    else => return,
+                    event = events.recv() => match event {
+                        Some(event) => address.send(Event(event)).await,
+                        None => return tracing::error!("the transport ended: this node is without peers until it is started again"),
+                    },
                 };
                 if delivered.is_err() {
                     return;

@@ -56,10 +56,23 @@ impl Node {
         session.dialed = dialed;
         session.connection += 1;
         session.addresses.insert(address);
+        let connection = session.connection;
         if dialed {
-            let all = self.datasets.keys().cloned().collect();
-            self.greet(peer, all, ctx);
+            self.greet_for_all(peer, ctx);
+        } else {
+            // Both may have dialed and each think that the other one speaks first.
+            ctx.run_later(HELLO_RETRY, move |actor, ctx| {
+                let silent = actor.peers.get(&peer).is_some_and(|session| session.incarnation.is_none());
+                if silent && actor.is_current(peer, connection) {
+                    actor.greet_for_all(peer, ctx);
+                }
+            });
         }
+    }
+
+    fn greet_for_all(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
+        let all = self.datasets.keys().cloned().collect();
+        self.greet(peer, all, ctx);
     }
 
     fn disconnected(&mut self, peer: PeerId) {
