@@ -11,6 +11,7 @@ mod window;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use anabranch_actors::api::WriteError;
 use anabranch_protocol::id::DatasetId;
 use futures::StreamExt as _;
 
@@ -148,14 +149,17 @@ impl Ingest<'_> {
 /// The answer to a stream that was stopped. What failed first is what it was stopped by.
 fn stopped(stop: Stop, mut tally: Tally, dataset: &DatasetId) -> Problem {
     let problem = match (tally.failure.take(), stop) {
+        (Some(WriteFailure { line, error: WriteError::Refused(refusal) }), _) => bad_line(line, &refusal.to_string()),
         (Some(WriteFailure { line, error }), _) => Problem::of_write(&error, dataset).with("line", line),
-        (None, Stop::Line { line, detail }) => {
-            let detail = format!("line {line}: {detail}; the lines before it were written");
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-line", "A line is not a write", detail).with("line", line)
-        }
+        (None, Stop::Line { line, detail }) => bad_line(line, &detail),
         (None, Stop::Client(detail)) => Problem::bad_request(format!("the stream broke off: {detail}")),
         (None, Stop::Write) => Problem::bad_request("the stream was stopped"),
     };
     let page = tally.page();
     problem.in_dataset(dataset).with("accepted", page.accepted).with("commits", page.commits).with("token", page.token)
+}
+
+fn bad_line(line: u64, detail: &str) -> Problem {
+    let detail = format!("line {line}: {detail}; the lines before it were written");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-line", "A line can't be written", detail).with("line", line)
 }
