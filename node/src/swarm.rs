@@ -31,6 +31,7 @@ mod tests;
 
 use std::io;
 use std::thread;
+use std::time::Duration;
 
 use anabranch_actors::transport::EventSender;
 use libp2p::Multiaddr;
@@ -39,6 +40,9 @@ use tokio::sync::oneshot;
 pub use config::{SwarmConfig, SwarmLimits};
 pub use counters::{Counters, MessageKind};
 pub use handle::{PeerView, SwarmHandle};
+
+/// How long the thread waits for a write of the address book that hangs.
+const LET_GO_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a swarm did not start, or a command was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +115,7 @@ fn live(config: SwarmConfig, events: EventSender, ready: oneshot::Sender<Result<
         }
     });
     // Sockets and tasks go with the runtime; only then is the shutdown reported as done.
-    drop(runtime);
+    runtime.shutdown_timeout(LET_GO_TIMEOUT);
     if let Some(stopped) = stopped {
         let _ = stopped.send(());
     }

@@ -3,8 +3,11 @@
 //! ciborium accepts trailing bytes, longer integers than needed and duplicate keys. [`decode`] refuses them all by requiring
 //! that what was decoded encodes to the very bytes it came from; hashes and signatures then cover one thing only.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Nesting that any message of ours needs, with room to spare; deeper input is refused before it is walked.
 const RECURSION_MAX: usize = 32;
@@ -59,4 +62,34 @@ pub(crate) fn decode_loose<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> R
     let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, RECURSION_MAX)
         .map_err(|error| DecodeError::Malformed(error.to_string()))?;
     if rest.is_empty() { Ok(value) } else { Err(DecodeError::NotCanonical) }
+}
+
+/// Reads a list of at most `MAX` items. A list of one-byte items takes two dozen times its size in memory, so the first item too
+/// many ends it, instead of a look at the length once all are there.
+pub(crate) fn at_most<'de, T, C, D, const MAX: usize>(deserializer: D) -> Result<C, D::Error>
+where
+    T: Deserialize<'de>,
+    C: Default + Extend<T>,
+    D: Deserializer<'de>,
+{
+    struct Items<T, C, const MAX: usize>(PhantomData<(T, C)>);
+    impl<'de, T: Deserialize<'de>, C: Default + Extend<T>, const MAX: usize> de::Visitor<'de> for Items<T, C, MAX> {
+        type Value = C;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX} items")
+        }
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<C, A::Error> {
+            let mut items = C::default();
+            let mut count = 0;
+            while let Some(item) = seq.next_element()? {
+                count += 1;
+                if count > MAX {
+                    return Err(de::Error::custom(format_args!("more than at most {MAX} items")));
+                }
+                items.extend([item]);
+            }
+            Ok(items)
+        }
+    }
+    deserializer.deserialize_seq(Items::<T, C, MAX>(PhantomData))
 }

@@ -71,6 +71,9 @@ impl SignedStatement {
         if DatasetId::from_wire(statement.dataset.as_ref()).as_ref() != Some(dataset) {
             return Err(ConfirmationError::OtherDataset);
         }
+        if !statement.registration.is_valid() {
+            return Err(DecodeError::OutOfBounds("registration").into());
+        }
         if !signature_holds(&statement.peer, &statement_hash(lineage, &self.0), &self.1) {
             return Err(ConfirmationError::Signature);
         }

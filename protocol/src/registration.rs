@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec;
 use crate::id::{Collection, DatasetId, Lineage, Tag};
 use crate::limits::REGISTRATION_COLLECTIONS_MAX;
 
 /// A numbered set of collections. An empty one means nothing; all of them must be spelled out with [`Registration::all`].
-/// Reserved collections (`_control`) are always in it.
+/// [`CONTROL_COLLECTION`] is always in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Registration {
     /// Grows with every change, so that a confirmation can say which registration it was made under.
@@ -18,7 +19,12 @@ pub struct Registration {
     #[serde(rename = "a", default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
     /// The collections, where not all.
-    #[serde(rename = "c", default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(
+        rename = "c",
+        default,
+        skip_serializing_if = "BTreeSet::is_empty",
+        deserialize_with = "codec::at_most::<Collection, _, _, REGISTRATION_COLLECTIONS_MAX>"
+    )]
     pub collections: BTreeSet<Collection>,
 }
 
@@ -38,13 +44,13 @@ impl Registration {
     /// Whether `collection` replicates here.
     #[must_use]
     pub fn contains(&self, collection: &Collection) -> bool {
-        self.all || collection.is_reserved() || self.collections.contains(collection)
+        self.all || collection.as_str() == CONTROL_COLLECTION || self.collections.contains(collection)
     }
 
     /// Whether this is within what the protocol allows and has one encoding.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.collections.len() <= REGISTRATION_COLLECTIONS_MAX && !(self.all && !self.collections.is_empty())
+        self.collections.len() <= REGISTRATION_COLLECTIONS_MAX && (!self.all || self.collections.is_empty())
     }
 
     /// The registration as headers name collections.

@@ -154,11 +154,21 @@ impl Replica {
     pub fn evolve(&mut self, turn: &Turn) {
         for record in &turn.records {
             self.take_in(record);
-            self.writer = match (record.effects.epoch, self.writer) {
-                (Some(epoch), WriterState::Unproven(current)) if epoch == current => WriterState::Unproven(current),
-                (Some(epoch), _) => WriterState::Open(epoch),
-                (None, _) => WriterState::Closed,
-            };
+            self.writer = self.writer_after(record);
+        }
+    }
+
+    /// Only the first commit of an epoch opens it. A record that was decided before a peer taught us that our line goes on
+    /// elsewhere, and is durable only now, must not open that line again.
+    fn writer_after(&self, record: &Record) -> WriterState {
+        let epoch = record.effects.epoch;
+        let opens = |commit: &Commit| {
+            commit.header().seq == 1 && commit.writer().peer == self.peer() && Some(commit.writer().epoch) == epoch
+        };
+        match epoch {
+            None => WriterState::Closed,
+            Some(epoch) if record.commit.as_ref().is_some_and(opens) => WriterState::Open(epoch),
+            Some(_) => self.writer,
         }
     }
 

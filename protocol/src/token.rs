@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::id::{Epoch, Hash, PeerId, WriterId};
+use crate::limits::SEQ_MAX;
 
 /// Names a write: its writer, number, and four bytes of its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +61,9 @@ impl FromStr for Token {
         epoch.copy_from_slice(&rest[32..48]);
         seq.copy_from_slice(&rest[48..56]);
         hash.copy_from_slice(&rest[56..]);
-        Ok(Self { writer: WriterId { peer: PeerId(peer), epoch: Epoch(epoch) }, seq: u64::from_be_bytes(seq), hash })
+        let seq = u64::from_be_bytes(seq);
+        let writer = WriterId { peer: PeerId(peer), epoch: Epoch(epoch) };
+        if (1..=SEQ_MAX).contains(&seq) { Ok(Self { writer, seq, hash }) } else { Err(TokenError) }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! RFC 8949, section 4.2 (core deterministic encoding): shortest integers and floats, definite lengths, map keys in the order of
 //! their encoded bytes, no duplicates; of CBOR only what JSON can say. So one value has one byte string on every node, and
-//! hashes of values can be compared. Integers from -2^64 to 2^64-1 stay integers, `1.0` stays a float, `-0.0` keeps its sign.
+//! hashes of values can be compared. Integers from -2^63 to 2^64-1 stay integers, `1.0` stays a float, `-0.0` keeps its sign.
 //! JSON numbers beyond that range are read as the nearest double, as JavaScript does.
 
 mod cbor;
@@ -33,7 +33,7 @@ pub enum Value {
     Null,
     /// `true` and `false`
     Bool(bool),
-    /// An integer of -2^64 to 2^64-1.
+    /// An integer of -2^63 to 2^64-1.
     Integer(i128),
     /// A finite double.
     Float(f64),

@@ -1,1 +1,3 @@
+//! Whole nodes as processes, for the tests in `tests/tests/`.
 
+pub mod process;

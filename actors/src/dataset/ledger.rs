@@ -461,3 +461,6 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
     let bytes = layout::unsealed(&value).and_then(|bytes| bytes.try_into().ok());
     bytes.map(u64::from_be_bytes).ok_or_else(|| StoreError::Corrupt(format!("{name} fails its checksum")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,8 @@
 //! - **Opening writes.** sled zeroes the torn tail and saves a snapshot of its page table, believing all it read from
 //!   the page cache. After `kill -9` that may not be on the disk yet, so the file is synced before sled sees it. A crash
 //!   while the snapshot is written leaves `snap.*.generating`, which sled would take for a finished one and refuse the
-//!   database for ever: it is removed, as sled only renames what is complete.
+//!   database for ever: it is removed, as sled only renames what is complete. One gap stays: between that rename and the
+//!   zeroing of free segments sled syncs no directory, so we rely on the file system's journal to keep their order.
 //! - **Damage makes sled panic or hang**, also inside `open`. It is opened on a thread of its own with a time limit, and
 //!   panics are caught and become errors. `apply_batch` and `transaction` take a lock shared by all databases of the
 //!   process and are not used.

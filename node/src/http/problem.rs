@@ -110,6 +110,7 @@ impl Problem {
                 Self::new(StatusCode::CONFLICT, "wrong-kind", "Not for a dataset of this kind", detail)
             }
             WriteRefusal::ValueTooLarge { .. } | WriteRefusal::TooLarge(_) => Self::too_large(detail),
+            WriteRefusal::InvalidValue(_) => Self::bad_request(detail),
         }
     }
 

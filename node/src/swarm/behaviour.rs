@@ -19,10 +19,10 @@ use super::control::ControlCodec;
 use super::counters::Counters;
 use super::gossip::{self, Gossip};
 
-/// Substreams of one connection.
-const STREAMS_PER_CONNECTION_MAX: usize = 256;
-/// Control requests of one connection, both ways: the peer's leave room for ours.
-const CONTROL_STREAMS_MAX: usize = 192;
+/// Substreams of one connection. Yamux buffers up to 256 KiB for each that nobody reads.
+const STREAMS_PER_CONNECTION_MAX: usize = 160;
+/// Control requests of one connection, both ways: twice what `requests_in_flight_max` lets an honest node send.
+const CONTROL_STREAMS_MAX: usize = 128;
 /// Connections are kept until somebody closes them.
 const NEVER_IDLE: Duration = Duration::from_secs(u64::MAX);
 

@@ -8,7 +8,7 @@ mod messages;
 mod network;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,10 +45,11 @@ use super::reply::Reply;
 const TICK: Duration = Duration::from_millis(100);
 /// Bulk requests of all peers on their way to the outbox.
 const BULK_INBOUND_MAX: usize = 64;
-/// How long a listener may take to say where it listens.
-const BIND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long connections may take to close on shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the address book may take to be written on shutdown.
+const BOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connected peer.
 struct Peer {
@@ -140,41 +141,6 @@ impl SwarmTask {
         task.listen(&config.listen).await?;
         task.learn_whom_to_dial(&config.peers);
         Ok((task, SwarmHandle::new(peer_id, commands_in, wishes, view, counters)))
-    }
-
-    async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<(), SwarmError> {
-        for address in addresses {
-            let Some(socket) = tcp_socket(address) else {
-                tracing::warn!(%address, "this build can't listen on this address yet; skipped");
-                continue;
-            };
-            // libp2p sets SO_REUSEPORT: a port that another node of the same user listens on would be shared in silence.
-            if socket.port() != 0 {
-                TcpListener::bind(socket).map_err(|source| SwarmError::Listen { address: address.clone(), source })?;
-            }
-            let refused = |error: &dyn std::fmt::Display| std::io::Error::other(error.to_string());
-            let listener = self.swarm.listen_on(address.clone());
-            let listener = listener.map_err(|error| SwarmError::Listen { address: address.clone(), source: refused(&error) })?;
-            self.unbound.insert(listener, address.clone());
-        }
-        if self.unbound.is_empty()
-            && let Some(address) = addresses.first()
-        {
-            return Err(SwarmError::NotSupported(address.clone()));
-        }
-        let binding = async {
-            while !self.unbound.is_empty() {
-                let event = self.swarm.select_next_some().await;
-                self.on_swarm_event(event);
-            }
-        };
-        let bound = timeout(BIND_TIMEOUT, binding).await;
-        match (bound, self.unbound.values().next()) {
-            (Err(_), Some(address)) => {
-                Err(SwarmError::Listen { address: address.clone(), source: std::io::ErrorKind::TimedOut.into() })
-            }
-            _ => Ok(()),
-        }
     }
 
     fn learn_whom_to_dial(&mut self, told: &[Multiaddr]) {
@@ -402,6 +368,9 @@ impl SwarmTask {
         if timeout(CLOSE_TIMEOUT, closing).await.is_err() {
             tracing::debug!("some connections did not close in time");
         }
-        self.book.close().await;
+        // A disk that hangs does not keep the process.
+        if timeout(BOOK_TIMEOUT, self.book.close()).await.is_err() {
+            tracing::error!("the address book was not written in time");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The bytes of a commit, whole or with sections left out.
 
+use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::header::VERSION;
@@ -30,7 +31,12 @@ pub enum Body {
     LeftOut,
 }
 
-type RawFrame = (ByteBuf, Signature, Vec<Option<ByteBuf>>);
+#[derive(Serialize, Deserialize)]
+struct RawFrame(
+    ByteBuf,
+    Signature,
+    #[serde(deserialize_with = "codec::at_most::<Option<ByteBuf>, _, _, COMMIT_SECTIONS_MAX>")] Vec<Option<ByteBuf>>,
+);
 
 impl Frame {
     /// Decodes and checks everything but the signature.
@@ -38,9 +44,9 @@ impl Frame {
     /// # Errors
     /// [`FrameError`] with the first thing that is wrong.
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
-        let (header_bytes, signature, sections): RawFrame = codec::decode(bytes, FRAME_BYTES_MAX)?;
+        let RawFrame(header_bytes, signature, sections) = codec::decode(bytes, FRAME_BYTES_MAX)?;
         let header = Header::decode(&header_bytes)?;
-        if sections.len() != header.sections.len() || sections.len() > COMMIT_SECTIONS_MAX {
+        if sections.len() != header.sections.len() {
             return Err(FrameError::Inconsistent("as many sections as the header lists"));
         }
         let bodies = header.sections.iter().zip(sections).map(|(listed, bytes)| body(listed, bytes));

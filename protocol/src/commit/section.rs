@@ -66,7 +66,13 @@ pub struct Section {
 }
 
 #[derive(Serialize, Deserialize)]
-struct RawSection(Salt, Collection, Vec<(u64, u64, String, ByteBuf)>);
+struct RawSection(
+    Salt,
+    Collection,
+    #[serde(deserialize_with = "codec::at_most::<RawEntry, _, _, COMMIT_ENTRIES_MAX>")] Vec<RawEntry>,
+);
+
+type RawEntry = (u64, u64, String, ByteBuf);
 
 impl Section {
     /// The bytes that are stored, digested and sent.
@@ -108,7 +114,7 @@ fn raw_entry(entry: &Entry) -> (u64, u64, &str, &Bytes) {
     }
 }
 
-fn checked_entry((index, op, key, bytes): (u64, u64, String, ByteBuf)) -> Result<Entry, FrameError> {
+fn checked_entry((index, op, key, bytes): RawEntry) -> Result<Entry, FrameError> {
     let index = u32::try_from(index).map_err(|_| FrameError::Inconsistent("index out of range"))?;
     let change = match op {
         OP_PUT => Change::Put { key: checked_key(&key)?, value: checked_value(bytes)? },

@@ -17,9 +17,14 @@ use crate::wire::Kind;
 /// Payload that decide puts into one commit, bytes: with headers and keys it stays below the limit of a frame.
 const COMMIT_PAYLOAD_MAX: usize = 3 << 20;
 
+/// What a request is answered.
+type Outcome = Result<Written, WriteRefusal>;
+
 /// What a request turned into, before the commit's hash is known.
 struct Accepted {
-    last: Option<(Stamp, bool)>,
+    last: Option<Stamp>,
+    /// Whether any of it is in the commit.
+    committed: bool,
     key: Option<Key>,
     created: bool,
     replicated: bool,
@@ -46,7 +51,7 @@ impl Replica {
         requests: &[WriteRequest],
         rows: &R,
         entropy: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(Turn, Vec<Result<Written, WriteRefusal>>), R::Error> {
+    ) -> Result<(Turn, Vec<Outcome>), R::Error> {
         let mut working = Working::new(self, rows);
         let hlc = self.clock.tick(now);
         let epoch = self.next_epoch(now, entropy);
@@ -67,11 +72,9 @@ impl Replica {
                     continue;
                 }
             };
-            // Only now is it known how large the results of merges are.
+            // The results of merges may be larger than the request.
             let weight: usize = changes.iter().map(|(_, change, _)| change.weight()).sum();
-            if weight > COMMIT_PAYLOAD_MAX {
-                outcomes.push(Err(WriteRefusal::TooLarge("more than 3 MiB")));
-            } else if gathered.weight > 0 && gathered.weight + weight > COMMIT_PAYLOAD_MAX {
+            if gathered.weight > 0 && gathered.weight + weight > COMMIT_PAYLOAD_MAX {
                 break;
             } else {
                 outcomes.push(Ok(self.accept(&mut working, &mut gathered, changes, hlc, epoch)?));
@@ -99,13 +102,14 @@ impl Replica {
         hlc: Hlc,
         epoch: Epoch,
     ) -> Result<Accepted, R::Error> {
-        let mut accepted = Accepted { last: None, key: None, created: false, replicated: true };
+        let mut accepted = Accepted { last: None, committed: false, key: None, created: false, replicated: true };
         for (collection, change, created) in changes {
             let replicated = self.settings.registration.contains(&collection);
             let writer = if replicated { WriterId { peer: self.peer(), epoch } } else { local_writer(&self.settings) };
             let stamp = Stamp { hlc, writer, index: gathered.entries };
             accepted.replicated &= replicated;
-            accepted.last = Some((stamp, replicated));
+            accepted.committed |= replicated;
+            accepted.last = Some(stamp);
             accepted.created = created;
             accepted.key = match &change {
                 Change::Append { .. } => Some(record_key(&stamp)),
@@ -125,6 +129,7 @@ impl Replica {
         request: &WriteRequest,
     ) -> Result<Result<Changes, WriteRefusal>, R::Error> {
         let mut changes = Vec::with_capacity(request.ops.len());
+        let mut weight = 0;
         // What earlier operations of this request make of a document, where there is more than one.
         let mut staged: BTreeMap<(&Collection, &Key), Option<Vec<u8>>> = BTreeMap::new();
         for WriteOp { collection, op } in &request.ops {
@@ -145,6 +150,11 @@ impl Replica {
                 Ok(None) => continue,
                 Err(refusal) => return Ok(Err(refusal)),
             };
+            // Only now is it known how large a merge's result is; four thousand of them must not be gathered first.
+            weight += change.weight();
+            if weight > COMMIT_PAYLOAD_MAX {
+                return Ok(Err(WriteRefusal::TooLarge("more than 3 MiB")));
+            }
             if let (Some(key), true) = (key, request.ops.len() > 1) {
                 let value = if let Change::Put { value, .. } = &change { Some(value.clone()) } else { None };
                 staged.insert((collection, key), value);
@@ -228,8 +238,8 @@ impl Op {
 fn change_of(collection: &Collection, op: &Op, current: Option<Vec<u8>>) -> Result<Option<Change>, WriteRefusal> {
     let missing = |key: &Key| WriteRefusal::NotFound { collection: collection.clone(), key: key.clone() };
     match op {
-        Op::Put { key, value } => sized(value.clone()).map(|value| Some(put_or_append(Some(key.clone()), value))),
-        Op::Append { value } => sized(value.clone()).map(|value| Some(put_or_append(None, value))),
+        Op::Put { key, value } => checked(value.clone()).map(|value| Some(put_or_append(Some(key.clone()), value))),
+        Op::Append { value } => checked(value.clone()).map(|value| Some(put_or_append(None, value))),
         Op::Delete { key, must_exist } => match (current, must_exist) {
             (Some(_), _) => Ok(Some(Change::Delete { key: key.clone() })),
             (None, true) => Err(missing(key)),
@@ -240,15 +250,17 @@ fn change_of(collection: &Collection, op: &Op, current: Option<Vec<u8>>) -> Resu
             // A stored value was validated when it came in; should it not decode after all, the patch stands alone.
             let old = current.and_then(|bytes| value::decode(&bytes).ok()).unwrap_or(Value::Null);
             let merged = old.merge_patch(patch.clone()).encode();
-            sized(merged).map(|value| Some(Change::Put { key: key.clone(), value }))
+            checked(merged).map(|value| Some(Change::Put { key: key.clone(), value }))
         }
     }
 }
 
-fn sized(value: Vec<u8>) -> Result<Vec<u8>, WriteRefusal> {
+/// A value that every replica takes. One that they refuse must never be signed: it would hold our line for good.
+fn checked(value: Vec<u8>) -> Result<Vec<u8>, WriteRefusal> {
     if value.len() > VALUE_BYTES_MAX {
         return Err(WriteRefusal::ValueTooLarge { bytes: value.len(), limit: VALUE_BYTES_MAX });
     }
+    value::validate(&value).map_err(WriteRefusal::InvalidValue)?;
     Ok(value)
 }
 
@@ -289,10 +301,9 @@ impl Gathered {
 
 impl Accepted {
     fn written(self, token: Option<Token>) -> Written {
-        let replicated_some = self.last.is_some_and(|(_, replicated)| replicated);
         Written {
-            token: token.filter(|_| replicated_some),
-            stamp: self.last.map(|(stamp, _)| stamp),
+            token: token.filter(|_| self.committed),
+            stamp: self.last,
             key: self.key,
             created: self.created,
             replicated: self.replicated,

@@ -6,7 +6,11 @@ use crate::commit::{Change, Commit};
 use crate::conflict::Stamp;
 use crate::hlc::{Hlc, WallClock};
 use crate::id::Tag;
+use crate::limits::VECTOR_WRITERS_MAX;
 use crate::wire::Kind;
+
+/// Writers a replica takes in from others, so that its own next epochs still fit into its vector.
+const OTHER_WRITERS_MAX: usize = VECTOR_WRITERS_MAX - 64;
 
 /// What became of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,9 @@ pub enum ReceiveRefusal {
     /// Two commits of the writer share a number, or this one does not continue the chain.
     #[error("commit {seq} does not continue the writer's chain: the writer's history forked")]
     Fork { seq: u64 },
+    /// A vector with one more writer could not be sent any more.
+    #[error("a dataset has at most {limit} writers")]
+    TooManyWriters { limit: usize },
     /// The clock reading does not grow.
     #[error("the clock reading of commit {seq} does not grow")]
     ClockStands { seq: u64 },
@@ -75,6 +82,9 @@ impl Replica {
             let forked = line.is_some_and(|line| line.head.seq == seq && line.hash != commit.hash());
             return if forked { refuse(ReceiveRefusal::Fork { seq }) } else { Verdict::Duplicate };
         }
+        if line.is_none() && working.writers() >= OTHER_WRITERS_MAX {
+            return refuse(ReceiveRefusal::TooManyWriters { limit: OTHER_WRITERS_MAX });
+        }
         if line.is_some_and(|line| line.hash != header.previous) {
             return refuse(ReceiveRefusal::Fork { seq });
         }
@@ -117,5 +127,52 @@ impl Replica {
     #[must_use]
     pub fn must_open_epoch(&self) -> bool {
         self.writer == WriterState::Closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commit::{Draft, Entry, Identity};
+    use crate::id::{Collection, DatasetId, Epoch, Hash, Key, Lineage, PeerId, Salt, ShortHash, WriterId};
+    use crate::registration::Registration;
+    use crate::replica::{Line, ReplicaSettings, Saved};
+    use crate::vector::Head;
+
+    struct NoRows;
+
+    impl Rows for NoRows {
+        type Error = std::convert::Infallible;
+        fn row(&self, _: &Collection, _: &Key) -> Result<Option<crate::conflict::Row>, Self::Error> {
+            Ok(None)
+        }
+    }
+
+    fn first_commit(epoch: u8) -> Commit {
+        let entry = Entry { index: 0, change: Change::Put { key: Key::new("k").unwrap(), value: vec![0] } };
+        let sections = vec![(Collection::new("c").unwrap(), Salt::ZERO, vec![entry])];
+        let (dataset, epoch, hlc) = (&DatasetId::primary(), Epoch([epoch; 16]), Hlc(1));
+        let draft = Draft { dataset, lineage: Lineage::ZERO, epoch, seq: 1, previous: Hash::ZERO, parent: None, hlc, sections };
+        draft.seal(&Identity::from_secret(&[1; 32]))
+    }
+
+    #[test]
+    fn a_writer_too_many_is_refused_before_vectors_can_no_longer_be_sent() {
+        let settings = ReplicaSettings {
+            dataset: DatasetId::primary(),
+            lineage: Lineage::ZERO,
+            kind: Kind::Documents,
+            identity: Identity::from_secret(&[2; 32]),
+            registration: Registration::all(),
+            max_clock_skew: std::time::Duration::from_secs(1),
+        };
+        let line = Line { head: Head { seq: 1, hlc: Hlc(1), hash: ShortHash([0; 8]) }, hash: Hash::ZERO };
+        let writer = |n: usize| WriterId { peer: PeerId([3; 32]), epoch: Epoch((n as u128).to_be_bytes()) };
+        let lines = (1..OTHER_WRITERS_MAX).map(|n| (writer(n), line)).collect();
+        let replica = Replica::load(settings, Saved { lines, ..Saved::default() });
+        let commits = vec![first_commit(1), first_commit(2), first_commit(1)];
+        let (_, verdicts) = replica.receive(WallClock(1), commits, &NoRows).unwrap();
+        let full = Verdict::Refused(ReceiveRefusal::TooManyWriters { limit: OTHER_WRITERS_MAX });
+        assert_eq!(verdicts, [Verdict::Applied, full, Verdict::Duplicate]);
     }
 }

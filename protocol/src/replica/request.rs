@@ -4,7 +4,7 @@ use crate::commit::Change;
 use crate::conflict::Stamp;
 use crate::id::{Collection, Key};
 use crate::token::Token;
-use crate::value::Value;
+use crate::value::{Value, ValueError};
 
 /// Writes that happen together or not at all.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,12 +87,15 @@ pub enum WriteRefusal {
     /// The value is over its limit.
     #[error("a value of {bytes} bytes is over the limit of {limit}")]
     ValueTooLarge { bytes: usize, limit: usize },
+    /// The value is not the deterministic CBOR of a JSON value, or nested too deep.
+    #[error("not a value: {0}")]
+    InvalidValue(ValueError),
     /// The request does not fit into one commit.
     #[error("the request does not fit into one commit ({0}): split it")]
     TooLarge(&'static str),
 }
 
-/// The key of a record in an `append` dataset: it sorts by time, then by writer, then by place in the commit.
+/// The key of a record in an `append` dataset: it sorts by time, then by a hash of the writer, then by place in the commit.
 #[must_use]
 pub fn record_key(stamp: &Stamp) -> Key {
     let mut bytes = [0; 20];
@@ -126,6 +129,9 @@ pub fn record_key_prefix(stamp: &Stamp) -> [u8; 18] {
 /// Reads a record key: the part its commit decides, and the index.
 #[must_use]
 pub fn parse_record_key(key: &Key) -> Option<([u8; 18], u32)> {
+    if key.as_str().bytes().any(|b| b.is_ascii_uppercase()) {
+        return None;
+    }
     let bytes = data_encoding::BASE32HEX_NOPAD.decode(key.as_str().to_ascii_uppercase().as_bytes()).ok()?;
     let bytes: [u8; 20] = bytes.try_into().ok()?;
     let mut prefix = [0; 18];

@@ -125,6 +125,12 @@ impl<'a, R: Rows> Working<'a, R> {
         self.lines.get(writer).or_else(|| self.replica.lines.get(writer)).copied()
     }
 
+    /// How many writers have lines as this turn would leave it.
+    pub fn writers(&self) -> usize {
+        let known = &self.replica.lines;
+        known.len() + self.lines.keys().filter(|writer| !known.contains_key(writer)).count()
+    }
+
     /// The state of a document as this turn would leave it.
     pub fn row(&mut self, collection: &Collection, key: &Key) -> Result<Option<&Row>, R::Error> {
         let place = (collection.clone(), key.clone());

@@ -46,11 +46,8 @@ impl Replica {
         let Some(epoch) = self.writer.epoch() else { return };
         let writer = WriterId { peer: self.peer(), epoch };
         match (peer_has.head(&writer), self.vector.head(&writer)) {
-            (Some(theirs), Some(ours)) if theirs == ours => {
-                if self.writer == WriterState::Unproven(epoch) {
-                    self.writer = WriterState::Open(epoch);
-                }
-            }
+            // An open epoch stays open.
+            (Some(theirs), Some(ours)) if theirs == ours => self.writer = WriterState::Open(epoch),
             // The peer has a commit of this line that we don't have: our directory is older than our own past.
             (Some(theirs), ours) if ours.is_none_or(|ours| theirs.seq >= ours.seq) => self.writer = WriterState::Closed,
             _ => {}

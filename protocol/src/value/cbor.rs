@@ -43,7 +43,7 @@ pub(super) fn encode_into(value: &Value, out: &mut Vec<u8>) {
 }
 
 fn encode_integer(n: i128, out: &mut Vec<u8>) {
-    // JSON integers beyond 64 bits became floats when they were read, so both conversions hold.
+    // Numbers beyond these bounds became floats when they were read, so both conversions hold.
     match u64::try_from(n) {
         Ok(n) => encode_head(UNSIGNED, n, out),
         Err(_) => encode_head(NEGATIVE, u64::try_from(-1 - n).expect("integers fit 64 bits and a sign"), out),
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
         let (major, info) = (initial >> 5, initial & 0x1f);
         Ok(match (major, initial) {
             (UNSIGNED, _) => Item::Scalar(Value::Integer(i128::from(self.argument(info)?))),
-            (NEGATIVE, _) => Item::Scalar(Value::Integer(-1 - i128::from(self.argument(info)?))),
+            (NEGATIVE, _) => Item::Scalar(Value::Integer(self.negative(info)?)),
             (TEXT, _) => Item::Text(self.text(info)?),
             (ARRAY, _) => Item::Array(self.argument(info)?),
             (MAP, _) => Item::Map(self.argument(info)?),
@@ -172,6 +172,13 @@ impl<'a> Reader<'a> {
             (_, F16 | F32 | F64) => Item::Scalar(Value::Float(self.float(initial)?)),
             _ => return self.refuse(),
         })
+    }
+
+    /// A negative integer that JSON has too: below the least `i64` a number is read as a float, and one value has one encoding.
+    fn negative(&mut self, info: u8) -> Result<i128, ValueError> {
+        let at = self.at;
+        let n = i64::try_from(self.argument(info)?).map_err(|_| ValueError::Cbor(at))?;
+        Ok(i128::from(-1 - n))
     }
 
     fn text(&mut self, info: u8) -> Result<&'a str, ValueError> {

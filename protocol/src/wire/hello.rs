@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::message::{Refusal, dataset_is_valid};
-use crate::codec::DecodeError;
+use crate::codec::{self, DecodeError};
 use crate::id::{Collection, DatasetId, Hash, Incarnation, Lineage, Salt};
 use crate::limits::HELLO_DATASETS_MAX;
 use crate::registration::Registration;
 use crate::vector::VersionVector;
+
+/// Most versions, proofs and addresses in one `Hello`.
+const VERSIONS_MAX: usize = 16;
+const PROOFS_MAX: usize = 8;
+const LISTEN_MAX: usize = 32;
 
 /// What a dataset holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,22 +51,32 @@ impl std::str::FromStr for Kind {
 #[serde(deny_unknown_fields)]
 pub struct Hello {
     /// Protocol versions the node can speak.
-    #[serde(rename = "v")]
+    #[serde(rename = "v", deserialize_with = "codec::at_most::<u64, _, _, VERSIONS_MAX>")]
     pub versions: Vec<u64>,
     /// Fresh random bytes; a proof of the network key covers both sides'.
     #[serde(rename = "x")]
     pub nonce: Salt,
     /// Keyed hash over both peer ids and both nonces, one per network key in use; empty on an open network.
-    #[serde(rename = "k", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "k",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "codec::at_most::<Hash, _, _, PROOFS_MAX>"
+    )]
     pub proofs: Vec<Hash>,
     /// The life of the node's data directory: a second live copy of one identity shows by another value.
     #[serde(rename = "i")]
     pub incarnation: Incarnation,
     /// Where the node listens, as multiaddrs.
-    #[serde(rename = "a", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "a",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "codec::at_most::<String, _, _, LISTEN_MAX>"
+    )]
     pub listen: Vec<String>,
     /// The datasets.
-    #[serde(rename = "s")]
+    #[serde(rename = "s", deserialize_with = "codec::at_most::<DatasetHello, _, _, HELLO_DATASETS_MAX>")]
     pub datasets: Vec<DatasetHello>,
 }
 
@@ -115,7 +130,12 @@ pub struct HelloReply {
     #[serde(rename = "h")]
     pub hello: Hello,
     /// Datasets that were refused, and why.
-    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "r",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "codec::at_most::<DatasetReply, _, _, HELLO_DATASETS_MAX>"
+    )]
     pub refused: Vec<DatasetReply>,
 }
 
@@ -133,9 +153,8 @@ pub struct DatasetReply {
 
 impl Hello {
     pub(super) fn check(&self) -> Result<(), DecodeError> {
-        let small = self.versions.len() <= 16 && self.proofs.len() <= 8 && self.listen.len() <= 32;
-        if !small || self.datasets.len() > HELLO_DATASETS_MAX || self.listen.iter().any(|a| a.len() > 256) {
-            return Err(DecodeError::OutOfBounds("a Hello names at most 16 versions, 8 proofs, 32 addresses, 1024 datasets"));
+        if self.listen.iter().any(|address| address.len() > 256) {
+            return Err(DecodeError::OutOfBounds("an address of at most 256 bytes"));
         }
         self.datasets.iter().try_for_each(DatasetHello::check)
     }
@@ -152,9 +171,6 @@ impl DatasetHello {
 impl HelloReply {
     pub(super) fn check(&self) -> Result<(), DecodeError> {
         self.hello.check()?;
-        if self.refused.len() > HELLO_DATASETS_MAX {
-            return Err(DecodeError::OutOfBounds("too many refusals"));
-        }
         self.refused.iter().try_for_each(|reply| {
             dataset_is_valid(reply.dataset.as_ref())?;
             reply.refusal.check()

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::hello::{Hello, HelloReply};
-use crate::codec::DecodeError;
+use crate::codec::{self, DecodeError};
 use crate::confirmation::SignedStatement;
 use crate::hlc::Hlc;
 use crate::id::{DatasetId, Epoch, PeerId, ShortHash, Tag, WriterId};
@@ -124,7 +124,7 @@ pub struct Page {
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<DatasetId>,
     /// Frames.
-    #[serde(rename = "f")]
+    #[serde(rename = "f", deserialize_with = "codec::at_most::<ByteBuf, _, _, PAGE_FRAMES_MAX>")]
     pub frames: Vec<ByteBuf>,
     /// Whether the answerer has more of what was asked for.
     #[serde(rename = "m")]
@@ -166,7 +166,7 @@ pub struct Push {
     #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<DatasetId>,
     /// Frames, in seq order per writer.
-    #[serde(rename = "f")]
+    #[serde(rename = "f", deserialize_with = "codec::at_most::<ByteBuf, _, _, PAGE_FRAMES_MAX>")]
     pub frames: Vec<ByteBuf>,
 }
 
@@ -330,10 +330,7 @@ impl Request {
                 bounded(m.wants.len() <= PULL_WANTS_MAX && m.wants.iter().all(Want::is_valid), "wants")?;
                 bounded(m.bytes_max <= PAGE_BYTES_MAX as u64, "page size")
             }
-            Self::Push(m) => {
-                dataset_is_valid(m.dataset.as_ref())?;
-                bounded(m.frames.len() <= PAGE_FRAMES_MAX, "frames in a push")
-            }
+            Self::Push(m) => dataset_is_valid(m.dataset.as_ref()),
             Self::Confirm(m) => {
                 dataset_is_valid(m.dataset.as_ref())?;
                 bounded(m.statements.len() <= 1_024, "statements")
@@ -359,7 +356,6 @@ impl Response {
             }
             Self::Page(m) => {
                 dataset_is_valid(m.dataset.as_ref())?;
-                bounded(m.frames.len() <= PAGE_FRAMES_MAX, "frames in a page")?;
                 bounded(m.incomplete.len() <= PULL_WANTS_MAX, "incomplete writers")?;
                 bounded(m.incomplete.iter().all(|i| i.tags.len() <= COMMIT_SECTIONS_MAX), "tags")
             }

@@ -1,24 +1,66 @@
 //! Connections, dials and listeners.
 
+use std::io;
+use std::net::TcpListener;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anabranch_actors::transport::TransportEvent;
+use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Peer, SwarmTask};
-use crate::swarm::address::{from_libp2p, remote_ip, split_peer};
+use crate::swarm::SwarmError;
+use crate::swarm::address::{from_libp2p, remote_ip, split_peer, tcp_socket};
 use crate::swarm::behaviour::BehaviourEvent;
 use crate::swarm::counters::count;
 use crate::swarm::gossip;
 use crate::swarm::handle::lock;
 use crate::swarm::redial::{Dial, Target};
 
+/// How long a listener may take to say where it listens.
+const BIND_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl SwarmTask {
+    /// Listens on every address that this build can listen on, and waits until each is bound.
+    pub(super) async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<(), SwarmError> {
+        let refused = |address: &Multiaddr, source| SwarmError::Listen { address: address.clone(), source };
+        let (usable, unusable): (Vec<_>, Vec<_>) = addresses.iter().partition(|address| tcp_socket(address).is_some());
+        for address in &unusable {
+            tracing::warn!(%address, "this build can't listen on this address yet; skipped");
+        }
+        if let (true, Some(address)) = (usable.is_empty(), unusable.first()) {
+            return Err(SwarmError::NotSupported((*address).clone()));
+        }
+        // libp2p sets SO_REUSEPORT: a port that another node of the same user listens on would be shared in silence. All are
+        // tried before the first is kept, because `0.0.0.0` and `::` with one port stand in each other's way only here.
+        for address in &usable {
+            let Some(socket) = tcp_socket(address).filter(|socket| socket.port() != 0) else { continue };
+            TcpListener::bind(socket).map_err(|source| refused(address, source))?;
+        }
+        for address in usable {
+            let listener = self.swarm.listen_on(address.clone());
+            let listener = listener.map_err(|error| refused(address, io::Error::other(error.to_string())))?;
+            self.unbound.insert(listener, address.clone());
+        }
+        let binding = async {
+            while !self.unbound.is_empty() {
+                let event = self.swarm.select_next_some().await;
+                self.on_swarm_event(event);
+            }
+        };
+        let in_time = timeout(BIND_TIMEOUT, binding).await.is_ok();
+        match self.unbound.values().next() {
+            Some(address) if !in_time => Err(refused(address, io::ErrorKind::TimedOut.into())),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),

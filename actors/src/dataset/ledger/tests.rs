@@ -1,0 +1,235 @@
+//! What a ledger keeps through crashes, failures, and copies of its directory.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_protocol::commit::Identity;
+use anabranch_protocol::hlc::WallClock;
+use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage};
+use anabranch_protocol::registration::Registration;
+use anabranch_protocol::replica::{Op, ReplicaSettings, WriteOp, WriteRequest, WriterState};
+use anabranch_protocol::wire::Kind;
+use proptest::prelude::*;
+
+use super::Ledger;
+use crate::api::ListQuery;
+use crate::store::{FaultEngine, FaultPlan, MemoryEngine, SledEngine, StoreEngine};
+
+fn settings(kind: Kind) -> ReplicaSettings {
+    ReplicaSettings {
+        dataset: DatasetId::primary(),
+        lineage: Lineage::ZERO,
+        kind,
+        identity: Identity::from_secret(&[7; 32]),
+        registration: Registration::of([Collection::new("orders").unwrap()]),
+        max_clock_skew: Duration::from_secs(300),
+    }
+}
+
+/// Random bytes that are the same in every run.
+fn entropy(seed: &mut u8) -> impl FnMut(&mut [u8]) + '_ {
+    |bytes| {
+        *seed = seed.wrapping_add(1);
+        bytes.fill(*seed);
+    }
+}
+
+fn open(engine: &dyn StoreEngine, directory: &Path, seed: &mut u8) -> Ledger {
+    Ledger::open(engine, directory, 1 << 20, settings(Kind::Documents), &mut entropy(seed)).unwrap()
+}
+
+fn orders() -> Collection {
+    Collection::new("orders").unwrap()
+}
+
+fn put(collection: &Collection, key: &str, value: &[u8]) -> WriteOp {
+    let value = anabranch_protocol::value::Value::Text(String::from_utf8(value.to_vec()).unwrap()).encode();
+    WriteOp { collection: collection.clone(), op: Op::Put { key: Key::new(key).unwrap(), value } }
+}
+
+fn listing(ledger: &Ledger, collection: &Collection) -> Vec<(String, Vec<u8>)> {
+    let query = ListQuery { limit: 10_000, ..ListQuery::default() };
+    let page = ledger.view().list(collection, &query).unwrap();
+    page.documents.into_iter().map(|document| (document.key.to_string(), document.value)).collect()
+}
+
+/// One turn that writes `value` under a common key and under a key of its own, and to a collection that doesn't replicate.
+fn pair(n: u32, size: usize) -> WriteRequest {
+    let value = format!("{n}:{}", "x".repeat(size));
+    let local = Collection::new("drafts").unwrap();
+    WriteRequest {
+        ops: vec![put(&orders(), "last", value.as_bytes()), put(&orders(), &format!("k{n:06}"), value.as_bytes()), put(&local, "last", value.as_bytes())],
+    }
+}
+
+fn now(n: u32) -> WallClock {
+    WallClock(1_700_000_000_000 + u64::from(n))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Whatever put or barrier fails, and whatever of the unflushed rest survives: every acknowledged write is there, no commit
+    /// shows by half, and tallies are those of the rows.
+    #[test]
+    fn no_crash_loses_an_acknowledged_write(
+        fails_after in 0_u32..400, barrier in any::<bool>(), seed in any::<u64>(), rounds in 1_usize..4, size in prop_oneof![Just(10_usize), Just(20_000)],
+    ) {
+        let memory = MemoryEngine::default();
+        let plan = FaultPlan::default();
+        let engine = FaultEngine::new(Arc::new(memory.clone()), plan.clone());
+        let directory = Path::new("/nowhere/primary");
+        let (mut random, mut written, mut acked) = (0, 0, Vec::new());
+        for round in 0..rounds {
+            let mut ledger = open(&engine, directory, &mut random);
+            let call = if barrier { "barrier" } else { "put" };
+            let after = if barrier { fails_after / 20 } else { fails_after };
+            plan.reload(&format!("{call}:error:after={after}")).unwrap();
+            for _ in 0..20 {
+                written += 1;
+                match ledger.write(now(written), &[pair(written, size)], &mut entropy(&mut random)) {
+                    Ok((outcomes, _)) => {
+                        prop_assert!(outcomes[0].is_ok());
+                        acked.push(written);
+                    }
+                    Err(_) => break,
+                }
+            }
+            drop(ledger);
+            plan.clear();
+            memory.crash_seeded(directory, seed.wrapping_add(round as u64));
+            let ledger = open(&engine, directory, &mut random);
+            let documents = listing(&ledger, &orders());
+            let last = documents.iter().find(|(key, _)| key == "last");
+            let newest = documents.iter().rfind(|(key, _)| key != "last");
+            // Both rows of a commit or neither, and nothing older than what was acknowledged.
+            prop_assert_eq!(last.map(|(_, value)| value), newest.map(|(_, value)| value));
+            let numbered: Vec<u32> = documents.iter().filter_map(|(key, _)| key.strip_prefix('k')?.parse().ok()).collect();
+            prop_assert!(acked.iter().all(|n| numbered.contains(n)), "{numbered:?} lacks some of {acked:?}");
+            let replica = ledger.replica();
+            prop_assert_eq!(replica.tallies().get(&orders()).map_or(0, |tally| tally.live), documents.len() as u64);
+            let local = listing(&ledger, &Collection::new("drafts").unwrap());
+            prop_assert_eq!(local.first().map(|(_, value)| value), last.map(|(_, value)| value));
+            let seqs: u64 = replica.vector().iter().map(|(_, head)| head.seq).sum();
+            prop_assert_eq!(seqs, documents.len().saturating_sub(1) as u64);
+        }
+    }
+}
+
+#[test]
+fn a_restart_without_peers_goes_on_with_its_epoch_and_a_copy_does_not() {
+    let place = tempfile::tempdir().unwrap();
+    let (original, copy) = (place.path().join("original"), place.path().join("copy"));
+    let mut random = 0;
+    let write = |ledger: &mut Ledger, n| {
+        let (_, committed) = ledger.write(now(n), &[pair(n, 10)], &mut entropy(&mut { 100 + u8::try_from(n).unwrap() })).unwrap();
+        (committed.commits[0].writer(), committed.commits[0].header().seq)
+    };
+    let mut ledger = open(&SledEngine::default(), &original, &mut random);
+    let first = write(&mut ledger, 1);
+    ledger.settle().unwrap();
+    drop(ledger);
+    copy_directory(&original, &copy);
+
+    let mut ledger = open(&SledEngine::default(), &original, &mut random);
+    assert_eq!(write(&mut ledger, 2), (first.0, 2), "the same directory goes on");
+    drop(ledger);
+
+    let mut ledger = open(&SledEngine::default(), &copy, &mut random);
+    assert_eq!(ledger.replica().writer(), WriterState::Closed);
+    let (writer, seq) = write(&mut ledger, 3);
+    assert_ne!(writer, first.0, "a copy must not count on");
+    assert_eq!(seq, 1);
+    let commit = ledger.view().page(&[anabranch_protocol::plan::Want { writer, from_seq: 1 }], ledger.replica().tags(), 1 << 20).unwrap();
+    let commit = anabranch_protocol::commit::Frame::decode(&commit.frames[0]).unwrap();
+    assert_eq!(commit.header().parent.map(|parent| parent.0), Some(first.0.epoch));
+}
+
+#[test]
+fn after_a_peer_was_accepted_a_restart_needs_its_word() {
+    let memory = MemoryEngine::default();
+    let directory = Path::new("/nowhere/primary");
+    let mut random = 0;
+    let mut ledger = open(&memory, directory, &mut random);
+    ledger.write(now(1), &[pair(1, 10)], &mut entropy(&mut random)).unwrap();
+    ledger.peer_accepted().unwrap();
+    let known = ledger.replica().vector().clone();
+    drop(ledger);
+
+    let mut ledger = open(&memory, directory, &mut random);
+    assert!(matches!(ledger.replica().writer(), WriterState::Unproven(_)));
+    ledger.learn_own_line(&known);
+    assert!(matches!(ledger.replica().writer(), WriterState::Open(_)));
+}
+
+#[test]
+fn a_record_that_was_durable_and_broke_is_reported() {
+    let memory = MemoryEngine::default();
+    let directory = Path::new("/nowhere/primary");
+    let mut random = 0;
+    let mut ledger = open(&memory, directory, &mut random);
+    for n in 1..5 {
+        ledger.write(now(n), &[pair(n, 10)], &mut entropy(&mut random)).unwrap();
+    }
+    let mark = ledger.mark.arrival;
+    let store = ledger.store.clone();
+    drop(ledger);
+    // The first record past the mark, which a later one witnesses.
+    store.delete(&super::layout::log_part(mark + 1, 0)).unwrap();
+    store.barrier().unwrap();
+    drop(store);
+    let opened = Ledger::open(&memory, directory, 1 << 20, settings(Kind::Documents), &mut entropy(&mut random));
+    let error = opened.map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("was durable"), "{error}");
+}
+
+#[test]
+fn one_mebibyte_documents_stay_out_of_blob_files_and_shrink() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("primary");
+    let mut random = 0;
+    let mut ledger = open(&SledEngine::default(), &directory, &mut random);
+    let large = "y".repeat((1 << 20) - 100);
+    for n in 1..=12 {
+        let request = WriteRequest { ops: vec![put(&orders(), &format!("k{}", n % 3), large.as_bytes())] };
+        ledger.write(now(n), &[request], &mut entropy(&mut random)).unwrap();
+        assert_eq!(blobs(&directory), 0, "after document {n}");
+    }
+    let read = ledger.view().get(&orders(), &Key::new("k1").unwrap()).unwrap().unwrap();
+    assert_eq!(read.value.len(), large.len() + 5);
+    let request = WriteRequest { ops: vec![put(&orders(), "k1", b"small")] };
+    ledger.write(now(20), &[request], &mut entropy(&mut random)).unwrap();
+    assert_eq!(ledger.view().get(&orders(), &Key::new("k1").unwrap()).unwrap().unwrap().value.len(), 6);
+    drop(ledger);
+    let ledger = open(&SledEngine::default(), &directory, &mut random);
+    assert_eq!(listing(&ledger, &orders()).len(), 3);
+    assert_eq!(blobs(&directory), 0);
+}
+
+#[test]
+fn another_kind_of_dataset_is_refused() {
+    let memory = MemoryEngine::default();
+    let directory = Path::new("/nowhere/primary");
+    let mut random = 0;
+    drop(open(&memory, directory, &mut random));
+    let opened = Ledger::open(&memory, directory, 1 << 20, settings(Kind::Append), &mut entropy(&mut random));
+    assert!(opened.map(|_| ()).unwrap_err().to_string().contains("append"));
+}
+
+fn blobs(directory: &Path) -> usize {
+    std::fs::read_dir(directory.join("blobs")).map_or(0, Iterator::count)
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The laws of the protocol, one module per law. Everything is seeded and pure; `PROPTEST_CASES` widens the search.
+
+#[path = "laws/convergence.rs"]
+mod convergence;
+#[path = "laws/decide.rs"]
+mod decide;
+#[path = "laws/decoders.rs"]
+mod decoders;
+#[path = "laws/epochs.rs"]
+mod epochs;
+#[path = "laws/frames.rs"]
+mod frames;
+#[path = "laws/golden.rs"]
+mod golden;
+#[path = "laws/lattice.rs"]
+mod lattice;
+#[path = "laws/planning.rs"]
+mod planning;
+#[path = "laws/values.rs"]
+mod values;
+#[path = "laws/world.rs"]
+mod world;

@@ -1,0 +1,101 @@
+//! Who pulls what, how two replicas stand, and what everybody has.
+
+use std::collections::BTreeSet;
+
+use anabranch_protocol::commit::Identity;
+use anabranch_protocol::confirmation::{ConfirmationError, Confirmations, SignedStatement, Statement};
+use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
+use anabranch_protocol::plan::{Standing, plan_pull, standing};
+use anabranch_protocol::registration::Registration;
+use anabranch_protocol::vector::VersionVector;
+use proptest::prelude::*;
+
+use crate::lattice::{vectors, writer};
+
+pub fn statement(secret: u8, incarnation: u8, counter: u64, vector: VersionVector) -> (Statement, SignedStatement) {
+    let identity = Identity::from_secret(&[secret; 32]);
+    let statement = Statement {
+        dataset: None,
+        peer: identity.peer(),
+        incarnation: Incarnation([incarnation; 16]),
+        counter,
+        registration: Registration::all(),
+        vector,
+    };
+    let signed = SignedStatement::sign(&statement, Lineage::ZERO, &identity);
+    (statement, signed)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_pull_asks_for_exactly_what_is_missing(mine in vectors(), theirs in vectors(), alone in 0_u8..6) {
+        let left_alone = BTreeSet::from([writer(alone)]);
+        let wants = plan_pull(&mine, &theirs, &left_alone);
+        prop_assert!(wants.iter().all(|want| want.is_valid() && want.from_seq == mine.seq(&want.writer) + 1));
+        let asked: u64 = wants.iter().map(|want| theirs.seq(&want.writer) + 1 - want.from_seq).sum();
+        let skipped = theirs.seq(&writer(alone)).saturating_sub(mine.seq(&writer(alone)));
+        prop_assert_eq!(asked + skipped, mine.missing(&theirs));
+        prop_assert!(wants.iter().all(|want| want.writer != writer(alone)));
+    }
+
+    #[test]
+    fn standing_is_symmetric(a in vectors(), b in vectors()) {
+        let mirrored = match standing(&b, &a) {
+            Standing::Behind => Standing::Ahead,
+            Standing::Ahead => Standing::Behind,
+            same => same,
+        };
+        prop_assert_eq!(standing(&a, &b), mirrored);
+        prop_assert_eq!(standing(&a, &b) == Standing::InSync, a == b);
+        prop_assert_eq!(standing(&a, &b) == Standing::Diverged, a.missing(&b) > 0 && b.missing(&a) > 0);
+    }
+
+    #[test]
+    fn the_frontier_is_what_everybody_has(own in vectors(), a in vectors(), b in vectors()) {
+        let mut confirmations = Confirmations::default();
+        let mut members = Vec::new();
+        for (secret, vector) in [(1, &a), (2, &b)] {
+            let (statement, signed) = statement(secret, 0, 1, vector.clone());
+            members.push(statement.peer);
+            prop_assert!(confirmations.insert(statement, signed));
+        }
+        let frontier = confirmations.frontier(members.clone(), &own);
+        prop_assert_eq!(&frontier, &own.meet(&a).meet(&b));
+        prop_assert!(own.covers(&frontier) && a.covers(&frontier) && b.covers(&frontier));
+        members.push(PeerId([9; 32]));
+        prop_assert!(confirmations.frontier(members, &own).is_empty(), "one never confirmed");
+        prop_assert_eq!(confirmations.frontier([], &own), own);
+    }
+}
+
+#[test]
+fn an_older_statement_of_one_incarnation_changes_nothing() {
+    let mut confirmations = Confirmations::default();
+    let mut insert = |incarnation, counter| {
+        let (statement, signed) = statement(1, incarnation, counter, VersionVector::new());
+        confirmations.insert(statement, signed)
+    };
+    assert!(insert(1, 5));
+    assert!(!insert(1, 5));
+    assert!(!insert(1, 4));
+    assert!(insert(1, 6));
+    assert!(insert(2, 1), "a new store counts from its own beginning");
+    assert_eq!(confirmations.signed().count(), 1);
+}
+
+#[test]
+fn a_statement_counts_for_its_dataset_lineage_and_peer_only() {
+    let (made, signed) = statement(1, 1, 1, VersionVector::new());
+    let primary = DatasetId::primary();
+    assert_eq!(signed.verify(&primary, Lineage::ZERO), Ok(made.clone()));
+    assert_eq!(signed.verify(&DatasetId::new("other").unwrap(), Lineage::ZERO), Err(ConfirmationError::OtherDataset));
+    assert_eq!(signed.verify(&primary, Lineage([1; 16])), Err(ConfirmationError::Signature));
+    let forged = SignedStatement::sign(&made, Lineage::ZERO, &Identity::from_secret(&[2; 32]));
+    assert_eq!(forged.verify(&primary, Lineage::ZERO), Err(ConfirmationError::Signature));
+    let mut both = made;
+    both.registration.collections.insert(crate::world::collection(0));
+    let two_encodings = SignedStatement::sign(&both, Lineage::ZERO, &Identity::from_secret(&[1; 32]));
+    assert!(matches!(two_encodings.verify(&primary, Lineage::ZERO), Err(ConfirmationError::Decode(_))));
+}

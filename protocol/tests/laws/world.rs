@@ -1,0 +1,141 @@
+//! Replicas with rows and a log in memory: what the laws are tried on.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use anabranch_protocol::commit::{Commit, Frame, Identity};
+use anabranch_protocol::conflict::Row;
+use anabranch_protocol::fingerprint::Tally;
+use anabranch_protocol::hlc::WallClock;
+use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage};
+use anabranch_protocol::registration::Registration;
+use anabranch_protocol::replica::{
+    Op, Record, Replica, ReplicaSettings, Rows, Saved, Turn, Verdict, WriteOp, WriteRefusal, WriteRequest, Written,
+};
+use anabranch_protocol::value::Value;
+use anabranch_protocol::wire::Kind;
+
+/// A wall clock that every test starts from, milliseconds.
+pub const NOON: u64 = 1_790_000_000_000;
+
+pub type RowMap = BTreeMap<(Collection, Key), Row>;
+
+#[derive(Debug, Clone, Default)]
+pub struct MemoryRows(pub RowMap);
+
+impl Rows for MemoryRows {
+    type Error = Infallible;
+    fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, Infallible> {
+        Ok(self.0.get(&(collection.clone(), key.clone())).cloned())
+    }
+}
+
+/// A replica, its rows, and its log.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub replica: Replica,
+    pub rows: MemoryRows,
+    pub log: Vec<Record>,
+    /// Makes the node's salts and epochs; two clones of a node need different ones.
+    pub seed: u64,
+}
+
+pub fn settings(secret: u8, kind: Kind, registration: Registration) -> ReplicaSettings {
+    ReplicaSettings {
+        dataset: DatasetId::primary(),
+        lineage: Lineage::ZERO,
+        kind,
+        identity: Identity::from_secret(&[secret; 32]),
+        registration,
+        max_clock_skew: Duration::from_secs(60),
+    }
+}
+
+impl Node {
+    pub fn new(secret: u8) -> Self {
+        Self::with(settings(secret, Kind::Documents, Registration::all()))
+    }
+
+    pub fn with(settings: ReplicaSettings) -> Self {
+        let seed = u64::from(settings.identity.peer().0[0]) << 32;
+        let replica = Replica::load(settings, Saved::default());
+        Self { replica, rows: MemoryRows::default(), log: Vec::new(), seed }
+    }
+
+    pub fn write(&mut self, millis: u64, requests: &[WriteRequest]) -> Vec<Result<Written, WriteRefusal>> {
+        let (turn, outcomes) = self.decide(millis, requests);
+        self.take(turn);
+        outcomes
+    }
+
+    pub fn decide(&mut self, millis: u64, requests: &[WriteRequest]) -> (Turn, Vec<Result<Written, WriteRefusal>>) {
+        let seed = &mut self.seed;
+        let mut entropy = |bytes: &mut [u8]| {
+            *seed += 1;
+            blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(bytes);
+        };
+        self.replica.decide(WallClock(millis), requests, &self.rows, &mut entropy).expect("memory can be read")
+    }
+
+    pub fn receive(&mut self, millis: u64, frames: &[Vec<u8>]) -> Vec<Verdict> {
+        let commits = frames.iter().map(|bytes| self.verified(bytes)).collect();
+        let (turn, verdicts) = self.replica.receive(WallClock(millis), commits, &self.rows).expect("memory can be read");
+        self.take(turn);
+        verdicts
+    }
+
+    fn verified(&self, bytes: &[u8]) -> Commit {
+        let settings = self.replica.settings();
+        Frame::decode(bytes).expect("decodes").verify(&settings.dataset, settings.lineage).expect("verifies")
+    }
+
+    pub fn take(&mut self, turn: Turn) {
+        self.replica.evolve(&turn);
+        self.rows.0.extend(turn.rows.into_iter().map(|write| ((write.collection, write.key), write.row)));
+        self.log.extend(turn.records);
+    }
+
+    /// Frames of the log, cut to what this node keeps.
+    pub fn frames(&self) -> Vec<Vec<u8>> {
+        self.log.iter().filter_map(|record| record.commit.as_ref()).map(Commit::to_bytes).collect()
+    }
+
+    /// What has to be equal where the commits are.
+    pub fn state(&self) -> (RowMap, BTreeMap<Collection, Tally>, String, String) {
+        let replica = &self.replica;
+        (self.rows.0.clone(), replica.tallies().clone(), format!("{:?}", replica.vector()), replica.fingerprint())
+    }
+}
+
+pub fn collection(n: u8) -> Collection {
+    Collection::new(["orders", "customers", "notes", "logs"][usize::from(n % 4)]).unwrap()
+}
+
+pub fn key(n: u8) -> Key {
+    Key::new(&format!("k{n}")).unwrap()
+}
+
+pub fn json(text: &str) -> Value {
+    Value::from_json(text.as_bytes()).unwrap()
+}
+
+pub fn put(c: u8, k: u8, text: &str) -> WriteOp {
+    WriteOp { collection: collection(c), op: Op::Put { key: key(k), value: json(text).encode() } }
+}
+
+pub fn delete(c: u8, k: u8) -> WriteOp {
+    WriteOp { collection: collection(c), op: Op::Delete { key: key(k), must_exist: false } }
+}
+
+pub fn merge(c: u8, k: u8, patch: &str) -> WriteOp {
+    WriteOp { collection: collection(c), op: Op::Merge { key: key(k), patch: json(patch), must_exist: false } }
+}
+
+pub fn append(c: u8, text: &str) -> WriteOp {
+    WriteOp { collection: collection(c), op: Op::Append { value: json(text).encode() } }
+}
+
+pub fn request(ops: Vec<WriteOp>) -> WriteRequest {
+    WriteRequest { ops }
+}

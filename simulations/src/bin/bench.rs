@@ -1,0 +1,43 @@
+//! Runs the benchmarks. Build the node first, in release: `cargo build --release --bin anabranch`.
+
+use anabranch_protocol::wire::Kind;
+use anabranch_simulations::bench::scenarios;
+use clap::{Parser, ValueEnum};
+
+/// Measures real nodes on loopback beside a bare loop that writes the same frames and rows into sled.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure; everything without one.
+    scenarios: Vec<Scenario>,
+    /// Documents or records.
+    #[arg(long, default_value_t = 200_000)]
+    count: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// Ingest of documents on one node.
+    Ingest,
+    /// Ingest of append records on one node.
+    Append,
+    /// Ingest until readable on a connected second node.
+    Replicate,
+    /// A second node that starts empty.
+    CatchUp,
+    /// One write every 20 ms, written to visible on the peer.
+    Latency,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let all = Scenario::value_variants().to_vec();
+    for scenario in if arguments.scenarios.is_empty() { all } else { arguments.scenarios } {
+        match scenario {
+            Scenario::Ingest => scenarios::ingest(Kind::Documents, arguments.count, 0.5),
+            Scenario::Append => scenarios::ingest(Kind::Append, arguments.count, 0.4),
+            Scenario::Replicate => scenarios::replicate(arguments.count, 0.35),
+            Scenario::CatchUp => scenarios::catch_up(arguments.count, 0.4),
+            Scenario::Latency => scenarios::latency(500),
+        }
+    }
+}
