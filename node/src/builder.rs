@@ -9,7 +9,7 @@ use anabranch_actors::node::{Clock, NodeHandle, NodeSettings};
 use anabranch_actors::store::StoreEngine;
 use anabranch_actors::transport::TransportEvent;
 use anabranch_protocol::hlc::WallClock;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::http::{self, Api, NodePage};
@@ -85,6 +85,7 @@ impl NodeBuilder {
             clock: Arc::clone(&clock),
         };
         let node = NodeHandle::start(settings, network.transport(), received);
+        let (stop, stopping) = watch::channel(false);
         let api = Api {
             node,
             network,
@@ -94,9 +95,10 @@ impl NodeBuilder {
             token: config.http.token,
             data_dir: data_dir.path().to_owned(),
             started: Instant::now(),
+            stopping,
         };
         let http = http::serve(listener, api.clone()).map_err(|error| Failure::other("can't serve HTTP", error))?;
-        Ok(RunningNode { api, http, _data_dir: data_dir })
+        Ok(RunningNode { api, http, stop, _data_dir: data_dir })
     }
 }
 
@@ -120,6 +122,7 @@ async fn start_network(
 pub struct RunningNode {
     api: Api,
     http: ServerHandle,
+    stop: watch::Sender<bool>,
     _data_dir: DataDir,
 }
 
@@ -138,6 +141,7 @@ impl RunningNode {
 
     /// Stops cleanly: requests under way are answered, commits in flight finish, stores and connections close.
     pub async fn stop(self) {
+        self.stop.send_replace(true);
         self.http.stop(true).await;
         self.api.node.stop().await;
         self.api.network.shutdown().await;

@@ -10,6 +10,7 @@ use anabranch_actors::node::{Clock, NodeHandle};
 use anabranch_protocol::id::{DatasetId, Key};
 use anabranch_protocol::replica::{WriteRequest, Written};
 use anabranch_protocol::wire::Kind;
+use tokio::sync::watch;
 
 use super::NodePage;
 use super::problem::Problem;
@@ -34,6 +35,8 @@ pub struct Api {
     pub data_dir: PathBuf,
     /// When the node was started.
     pub started: Instant,
+    /// Turns true when the node is told to stop: streams end then instead of holding the stop up.
+    pub stopping: watch::Receiver<bool>,
 }
 
 impl std::fmt::Debug for Api {

@@ -5,7 +5,8 @@
 
 use std::net::IpAddr;
 
-use actix_web::body::MessageBody;
+use actix_web::HttpResponse;
+use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
@@ -14,12 +15,13 @@ use actix_web::web::Data;
 
 use super::Api;
 use super::problem::Problem;
+use super::target;
 
 /// Lets a request through, or answers 401 or 403.
 pub async fn admit(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<EitherBody<impl MessageBody>>, actix_web::Error> {
     let api = request.app_data::<Data<Api>>().expect("every application has the API's data");
     let allowed = match &api.token {
         Some(token) => check_token(request.headers(), token),
@@ -33,7 +35,21 @@ pub async fn admit(
         }
     });
     allowed?;
-    next.call(request).await
+    let response = next.call(request).await?;
+    Ok(match naming_dataset(&response) {
+        Some(named) => response.into_response(named).map_into_right_body(),
+        None => response.map_into_left_body(),
+    })
+}
+
+/// A problem below `/v1/datasets/{d}` says which dataset, whoever found it.
+fn naming_dataset<B>(response: &ServiceResponse<B>) -> Option<HttpResponse> {
+    let problem = response.response().error()?.as_error::<Problem>()?;
+    if !response.request().path().starts_with("/v1/datasets/") {
+        return None;
+    }
+    let dataset = target::dataset(response.request()).ok()?;
+    problem.naming(&dataset)
 }
 
 fn check_token(headers: &HeaderMap, token: &str) -> Result<(), Problem> {

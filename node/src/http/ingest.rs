@@ -8,11 +8,15 @@ mod group;
 mod lines;
 mod window;
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use anabranch_actors::api::WriteError;
 use anabranch_protocol::id::DatasetId;
 use futures::StreamExt as _;
+use tokio::sync::watch;
 
 use self::group::Group;
 use self::lines::{LineError, Lines};
@@ -21,6 +25,9 @@ use super::answer::check_write_options;
 use super::ops::{OpReader, SentOp};
 use super::problem::Problem;
 use super::{Api, body, target};
+
+/// When a client whose stream was cut by a stop may try again.
+const RESTART_TAKES: Duration = Duration::from_secs(5);
 
 pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let opened = open(&request, &api);
@@ -39,7 +46,7 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
         group: Group::default(),
         window: Window::new(api.node.clone(), dataset.clone()),
     };
-    let end = ingest.run(&mut payload).await;
+    let end = ingest.run(&mut payload, api.stopping.clone()).await;
     let tally = ingest.window.finish().await;
     match end {
         Ok(()) => match tally.failure {
@@ -66,6 +73,8 @@ enum Stop {
     Line { line: u64, detail: String },
     /// The client went away or sent rubbish below HTTP.
     Client(String),
+    /// The node is told to stop.
+    Stopping,
     /// A group was not acknowledged; the tally knows which.
     Write,
 }
@@ -80,10 +89,14 @@ struct Ingest<'a> {
 }
 
 impl Ingest<'_> {
-    async fn run(&mut self, payload: &mut Payload) -> Result<(), Stop> {
+    async fn run(&mut self, payload: &mut Payload, mut stopping: watch::Receiver<bool>) -> Result<(), Stop> {
         loop {
             tokio::select! {
                 biased;
+                () = told_to_stop(&mut stopping) => {
+                    self.submit().await?;
+                    return Err(Stop::Stopping);
+                }
                 chunk = payload.next() => match chunk {
                     Some(Ok(chunk)) => {
                         self.lines.push(&chunk);
@@ -145,17 +158,29 @@ impl Ingest<'_> {
     }
 }
 
+/// Resolves when the node is told to stop, or is gone.
+async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
 /// The answer to a stream that was stopped. What failed first is what it was stopped by.
 fn stopped(stop: Stop, mut tally: Tally, dataset: &DatasetId) -> Problem {
     let problem = match (tally.failure.take(), stop) {
+        (Some(WriteFailure { line, error: WriteError::Refused(refusal) }), _) => bad_line(line, &refusal.to_string()),
         (Some(WriteFailure { line, error }), _) => Problem::of_write(&error, dataset).with("line", line),
-        (None, Stop::Line { line, detail }) => {
-            let detail = format!("line {line}: {detail}; the lines before it were written");
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-line", "A line is not a write", detail).with("line", line)
-        }
+        (None, Stop::Line { line, detail }) => bad_line(line, &detail),
         (None, Stop::Client(detail)) => Problem::bad_request(format!("the stream broke off: {detail}")),
+        (None, Stop::Stopping) => {
+            let detail = "the node is stopping; go on after the lines that were accepted";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The node is stopping", detail).retry_after(RESTART_TAKES)
+        }
         (None, Stop::Write) => Problem::bad_request("the stream was stopped"),
     };
     let page = tally.page();
     problem.in_dataset(dataset).with("accepted", page.accepted).with("commits", page.commits).with("token", page.token)
+}
+
+fn bad_line(line: u64, detail: &str) -> Problem {
+    let detail = format!("line {line}: {detail}; the lines before it were written");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad-line", "A line can't be written", detail).with("line", line)
 }

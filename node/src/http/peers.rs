@@ -67,7 +67,8 @@ fn row(known: Vec<String>, peer: PeerInfo) -> Row {
         peer_id: peer.peer.to_string(),
         connected: peer.connected,
         addresses: if known.is_empty() { peer.addresses } else { known },
-        rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+        // Whole microseconds: more digits would be noise.
+        rtt_ms: peer.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
         datasets: peer.datasets.into_iter().map(|(id, state)| (id.to_string(), dataset(state))).collect(),
     }
 }

@@ -133,14 +133,30 @@ impl Problem {
         self
     }
 
-    fn body(&self) -> Json {
+    /// The answer with a dataset's name in it, where it has none yet.
+    pub fn naming(&self, dataset: &DatasetId) -> Option<HttpResponse> {
+        self.0.dataset.is_none().then(|| self.respond(Some(dataset)))
+    }
+
+    fn respond(&self, dataset: Option<&DatasetId>) -> HttpResponse {
+        let mut response = HttpResponse::build(self.0.status);
+        response.content_type("application/problem+json");
+        if let Some(after) = self.0.retry_after {
+            // Whole seconds, rounded up: zero would invite a storm.
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            response.insert_header((RETRY_AFTER, seconds.max(1).to_string()));
+        }
+        response.body(self.body(dataset).to_string())
+    }
+
+    fn body(&self, dataset: Option<&DatasetId>) -> Json {
         let details = &self.0;
         let mut members = Map::new();
         members.insert("type".to_owned(), format!("{TYPE_PREFIX}{}", details.name).into());
         members.insert("title".to_owned(), details.title.into());
         members.insert("status".to_owned(), details.status.as_u16().into());
         members.insert("detail".to_owned(), details.detail.clone().into());
-        if let Some(dataset) = &details.dataset {
+        if let Some(dataset) = dataset {
             members.insert("dataset".to_owned(), dataset.as_str().into());
         }
         members.extend(details.more.clone());
@@ -160,14 +176,7 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.0.status);
-        response.content_type("application/problem+json");
-        if let Some(after) = self.0.retry_after {
-            // Whole seconds, rounded up: zero would invite a storm.
-            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-            response.insert_header((RETRY_AFTER, seconds.max(1).to_string()));
-        }
-        response.body(self.body().to_string())
+        self.respond(self.0.dataset.as_ref())
     }
 }
 
@@ -185,7 +194,7 @@ mod tests {
         let problem = Problem::of_write(&error, &DatasetId::primary());
         let response = problem.error_response();
         let retry = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
-        (response.status().as_u16(), problem.body(), retry)
+        (response.status().as_u16(), problem.body(problem.0.dataset.as_ref()), retry)
     }
 
     #[test]
@@ -225,6 +234,8 @@ mod tests {
     fn problems_say_their_content_type() {
         let response = Problem::bad_request("x").with("line", 3).error_response();
         assert_eq!(response.headers().get("content-type").unwrap(), "application/problem+json");
-        assert_eq!(Problem::bad_request("x").with("line", 3).body()["line"], 3);
+        assert!(Problem::bad_request("x").naming(&DatasetId::primary()).is_some());
+        assert!(Problem::bad_request("x").in_dataset(&DatasetId::primary()).naming(&DatasetId::primary()).is_none());
+        assert_eq!(Problem::bad_request("x").with("line", 3).body(None)["line"], 3);
     }
 }

@@ -5,8 +5,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 
-/// What is logged where `--log` is not given.
-pub const FILTER_DEFAULT: &str = "info";
+/// What is logged where `--log` is not given: what this node has to say, and of its libraries only what went wrong.
+pub const FILTER_DEFAULT: &str = "info,actix_server=warn,libp2p_swarm=warn";
 
 /// How a line of log looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
