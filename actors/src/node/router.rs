@@ -81,6 +81,7 @@ impl Node {
         session.rtt = None;
         session.incarnation = None;
         session.refused.clear();
+        session.unanswered.clear();
         for dataset in std::mem::take(&mut session.accepted) {
             if let Some(running) = self.datasets.get(&dataset).and_then(crate::dataset::DatasetHandle::running_now) {
                 running.sync.do_send(Gone(peer));
@@ -146,14 +147,27 @@ impl Node {
                 Ok((reply, judged)) => actor.hello_answered(peer, reply, judged, ctx),
                 Err(reason) => {
                     tracing::info!(%peer, reason, "a Hello was not answered; it is said again");
-                    ctx.run_later(HELLO_RETRY, move |actor, ctx| {
-                        if actor.is_current(peer, connection) {
-                            actor.greet(peer, named, ctx);
-                        }
-                    });
+                    actor.greet_again(peer, connection, named, ctx);
                 }
             }
         }));
+    }
+
+    /// Says an unanswered `Hello` again, once for all that were unanswered meanwhile.
+    fn greet_again(&mut self, peer: PeerId, connection: u64, named: Vec<DatasetId>, ctx: &mut Context<Self>) {
+        let Some(session) = self.peers.get_mut(&peer) else { return };
+        let scheduled = !session.unanswered.is_empty();
+        session.unanswered.extend(named);
+        if scheduled {
+            return;
+        }
+        ctx.run_later(HELLO_RETRY, move |actor, ctx| {
+            if !actor.is_current(peer, connection) {
+                return;
+            }
+            let unanswered = actor.peers.get_mut(&peer).map(|session| std::mem::take(&mut session.unanswered));
+            actor.greet(peer, unanswered.into_iter().flatten().collect(), ctx);
+        });
     }
 
     fn hello_answered(&mut self, peer: PeerId, reply: HelloReply, mut judged: Judged, ctx: &mut Context<Self>) {
@@ -168,6 +182,9 @@ impl Node {
     /// Opens the session for the datasets that both sides accepted.
     fn accept(&mut self, peer: PeerId, hello: &Hello, judged: Judged, ctx: &mut Context<Self>) {
         let Some(session) = self.peers.get_mut(&peer) else { return };
+        if session.is_other_store(hello.incarnation) {
+            return tracing::warn!(%peer, "two live stores of one identity: the second one is not synced with");
+        }
         session.incarnation = Some(hello.incarnation);
         session.addresses.extend(hello.listen.iter().cloned());
         for (dataset, refusal) in judged.refused {
@@ -216,7 +233,7 @@ impl Node {
             return refuse(reply, RefusalCode::Version, &reason);
         }
         let session = self.peers.entry(peer).or_default();
-        if session.incarnation.is_some_and(|known| known != hello.incarnation) {
+        if session.is_other_store(hello.incarnation) {
             let reason = "another live store of this identity is connected already";
             return refuse(reply, RefusalCode::DuplicateIdentity, reason);
         }

@@ -24,8 +24,17 @@ pub(super) struct PeerSession {
     pub accepted: BTreeSet<DatasetId>,
     /// Datasets that one side refused, and why.
     pub refused: BTreeMap<DatasetId, String>,
+    /// Datasets whose `Hello` was not answered yet.
+    pub unanswered: BTreeSet<DatasetId>,
     /// Counts connections, so that a late answer of an earlier one is not taken for one of this.
     pub connection: u64,
+}
+
+impl PeerSession {
+    /// Whether another store of this identity than the one that says `Hello` is connected.
+    pub fn is_other_store(&self, incarnation: Incarnation) -> bool {
+        self.incarnation.is_some_and(|known| known != incarnation)
+    }
 }
 
 /// How the datasets of a peer's `Hello` were judged.

@@ -7,7 +7,7 @@
 mod messages;
 mod network;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +95,8 @@ pub(super) struct SwarmTask {
     redial: Redial,
     book: AddressBook,
     dials: HashMap<ConnectionId, Target>,
+    /// Connections that are closed once their last answer is sent.
+    unwanted: HashSet<ConnectionId>,
     /// Listeners that have not said where they listen.
     unbound: HashMap<ListenerId, Multiaddr>,
     waiting: HashMap<OutboundRequestId, Waiting>,
@@ -130,6 +132,7 @@ impl SwarmTask {
             peers: HashMap::new(),
             book: AddressBook::open(config.address_book.clone()),
             dials: HashMap::new(),
+            unwanted: HashSet::new(),
             unbound: HashMap::new(),
             waiting: HashMap::new(),
             answers: FuturesUnordered::new(),

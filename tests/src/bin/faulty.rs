@@ -1,7 +1,7 @@
 //! A node with faults on demand and a clock that may be wrong; for tests only. The shipped binary has none of this.
 //!
-//! `ANABRANCH_TEST_FAULTS` names a file with a fault plan (`anabranch_actors::store::fault`), read again whenever it changes.
-//! `ANABRANCH_TEST_CLOCK` is added to the wall clock, in milliseconds.
+//! `TEST_FAULTS` names a file with a fault plan (`anabranch_actors::store::fault`), read again whenever it changes.
+//! `TEST_CLOCK` is added to the wall clock, in milliseconds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,11 +26,11 @@ impl Clock for WrongClock {
 
 fn main() -> ExitCode {
     let plan = FaultPlan::default();
-    if let Some(path) = std::env::var_os("ANABRANCH_TEST_FAULTS") {
+    if let Some(path) = std::env::var_os("TEST_FAULTS") {
         let plan = plan.clone();
         std::thread::spawn(move || follow(&plan, &PathBuf::from(path)));
     }
-    let offset = std::env::var("ANABRANCH_TEST_CLOCK").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let offset = std::env::var("TEST_CLOCK").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let engine = Arc::new(FaultEngine::new(Arc::new(SledEngine::default()), plan));
     anabranch_node::cli::main(World { engine, clock: Arc::new(WrongClock(offset)) })
 }

@@ -35,8 +35,8 @@ impl Place {
     pub fn faulty_node(&self, name: &str, clock_ms: i64) -> Options {
         let faults = self.path(&format!("{name}.faults"));
         Options::new(Path::new(FAULTY), &self.path(name))
-            .environment("ANABRANCH_TEST_FAULTS", faults.to_str().expect("a path in UTF-8"))
-            .environment("ANABRANCH_TEST_CLOCK", &clock_ms.to_string())
+            .environment("TEST_FAULTS", faults.to_str().expect("a path in UTF-8"))
+            .environment("TEST_CLOCK", &clock_ms.to_string())
     }
 
     /// Sets the fault plan of a faulty node.

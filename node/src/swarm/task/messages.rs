@@ -6,6 +6,7 @@ use anabranch_actors::transport::{TransportError, TransportEvent};
 use anabranch_protocol::wire::{Refusal, RefusalCode, Response};
 use futures::FutureExt;
 use libp2p::request_response::{self, OutboundFailure, ResponseChannel};
+use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Stream, gossipsub, identify, ping};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -23,6 +24,7 @@ const IDENTIFIED_ADDRESSES_MAX: usize = 16;
 
 /// What the node made of an inbound control request.
 pub(super) struct Answered {
+    connection: ConnectionId,
     channel: ResponseChannel<ControlResponse>,
     response: Option<Response>,
 }
@@ -49,8 +51,8 @@ impl SwarmTask {
 
     fn on_control(&mut self, event: ControlEvent) {
         match event {
-            ControlEvent::Message { peer, message: request_response::Message::Request { request, channel, .. }, .. } => {
-                self.on_control_request(peer, request, channel);
+            ControlEvent::Message { peer, connection_id, message: request_response::Message::Request { request, channel, .. } } => {
+                self.on_control_request(peer, connection_id, request, channel);
             }
             ControlEvent::Message { message: request_response::Message::Response { request_id, response }, .. } => {
                 let Some(waiting) = self.waiting.remove(&request_id) else { return };
@@ -68,14 +70,28 @@ impl SwarmTask {
                     self.answered(waiting, Err(failure(&error)));
                 }
             }
-            ControlEvent::InboundFailure { peer, error, .. } => {
+            ControlEvent::InboundFailure { peer, connection_id, error, .. } => {
                 tracing::debug!(%peer, %error, "a control request was not answered");
+                self.close_if_unwanted(connection_id);
             }
-            ControlEvent::ResponseSent { .. } => {}
+            ControlEvent::ResponseSent { connection_id, .. } => self.close_if_unwanted(connection_id),
         }
     }
 
-    fn on_control_request(&mut self, peer: PeerId, request: ControlRequest, channel: ResponseChannel<ControlResponse>) {
+    /// Closes a connection of a second live store of an identity, now that it was told why. The first one's stay.
+    fn close_if_unwanted(&mut self, connection: ConnectionId) {
+        if self.unwanted.remove(&connection) {
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    fn on_control_request(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        request: ControlRequest,
+        channel: ResponseChannel<ControlResponse>,
+    ) {
         let (request, share) = match request {
             ControlRequest::Inbound { request, share } => (request, share),
             ControlRequest::Refused(refusal) => {
@@ -100,7 +116,7 @@ impl SwarmTask {
         let waiting = async move {
             let response = timeout(deadline, answer).await.ok().and_then(Result::ok);
             drop(share);
-            Answered { channel, response }
+            Answered { connection, channel, response }
         };
         self.answers.push(waiting.boxed());
         self.outbox.push(TransportEvent::Request { peer: id, request, reply });
@@ -109,6 +125,9 @@ impl SwarmTask {
     pub(super) fn on_answered(&mut self, answered: Answered) {
         // Without an answer the channel is dropped, which closes the request.
         if let Some(response) = answered.response {
+            if matches!(&response, Response::Refused(refusal) if refusal.code == RefusalCode::DuplicateIdentity) {
+                self.unwanted.insert(answered.connection);
+            }
             self.respond(answered.channel, response);
         }
     }

@@ -72,6 +72,7 @@ impl SwarmTask {
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 self.counters.connections.fetch_sub(1, Ordering::Relaxed);
+                self.unwanted.remove(&connection_id);
                 let cause = cause.map(|cause| cause.to_string()).unwrap_or_default();
                 tracing::debug!(peer = %peer_id, %connection_id, remaining = num_established, cause, "connection closed");
                 if num_established == 0 {
