@@ -9,7 +9,7 @@ use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, PeerId, WriterId};
 use anabranch_protocol::plan::{Standing, standing};
 use anabranch_protocol::vector::VersionVector;
-use anabranch_protocol::wire::{Announce, Held};
+use anabranch_protocol::wire::{Announce, Held, Kind};
 use tokio::sync::oneshot;
 
 use super::death_watch::DeathWatch;
@@ -18,6 +18,8 @@ use crate::api::{HeldWriter, PeerDataset, PeerState};
 use crate::node::Clock as WallClockSource;
 use crate::transport::SharedTransport;
 
+/// Fresh commits of a `documents` dataset are pushed: gossip waits this long and then only speaks to whoever was not reached.
+const PUSHES_TAKE: Duration = Duration::from_millis(50);
 /// Heads in one announcement; the digest stands for the rest.
 const ANNOUNCED_HEADS_MAX: usize = 128;
 
@@ -67,13 +69,23 @@ pub struct Standings {
 #[rtype(result = "()")]
 pub struct AskStandings(pub oneshot::Sender<Standings>);
 
+/// What a clock actor is started with.
+pub(super) struct ClockSettings {
+    pub dataset: DatasetId,
+    pub kind: Kind,
+    pub me: PeerId,
+    pub wall: Arc<dyn WallClockSource>,
+    pub transport: SharedTransport,
+    pub announce_interval: Duration,
+}
+
 /// See the module documentation.
 pub struct Clock {
     dataset: DatasetId,
     me: PeerId,
     wall: Arc<dyn WallClockSource>,
     transport: SharedTransport,
-    announce_interval: Duration,
+    announce_after: Duration,
     vector: Arc<VersionVector>,
     announced: Arc<VersionVector>,
     announcing: bool,
@@ -84,21 +96,18 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new(
-        dataset: DatasetId,
-        me: PeerId,
-        wall: Arc<dyn WallClockSource>,
-        transport: SharedTransport,
-        announce_interval: Duration,
-        vector: Arc<VersionVector>,
-        death_watch: DeathWatch,
-    ) -> Self {
+    pub(super) fn new(settings: ClockSettings, vector: Arc<VersionVector>, death_watch: DeathWatch) -> Self {
+        let ClockSettings { dataset, kind, me, wall, transport, announce_interval } = settings;
+        let announce_after = match kind {
+            Kind::Documents => announce_interval.max(PUSHES_TAKE),
+            Kind::Append => announce_interval,
+        };
         Self {
             dataset,
             me,
             wall,
             transport,
-            announce_interval,
+            announce_after,
             announced: vector.clone(),
             vector,
             announcing: false,
@@ -115,10 +124,10 @@ impl Clock {
             return;
         }
         self.announcing = true;
-        if self.announce_interval.is_zero() {
+        if self.announce_after.is_zero() {
             self.announce();
         } else {
-            ctx.run_later(self.announce_interval, |clock, _| clock.announce());
+            ctx.run_later(self.announce_after, |clock, _| clock.announce());
         }
     }
 

@@ -3,7 +3,7 @@
 //! A statement is made from a vector that the oplog told of after its barrier, so it is never ahead of the disk. Statements of
 //! others are relayed as they are: whoever is many hops away still proves what it has by its own signature.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use crate::transport::{Class, SharedTransport};
 
 /// Statements are gathered this long before they are sent: pushes carry theirs at once.
 const GATHER: Duration = Duration::from_millis(50);
+/// Whoever has all we have hears of it this much later: it waits for nothing.
+const UNHURRIED: Duration = Duration::from_secs(1);
 /// Statements in one message.
 const STATEMENTS_MAX: usize = 256;
 
@@ -30,6 +32,8 @@ const STATEMENTS_MAX: usize = 256;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct StateFor {
+    /// Who will get it.
+    pub peer: PeerId,
     /// What was applied and durable when the question arose.
     pub vector: Arc<VersionVector>,
     /// Where the statement goes.
@@ -81,9 +85,12 @@ pub struct Confirmation {
     counter: u64,
     confirmations: Confirmations,
     audience: BTreeSet<PeerId>,
+    /// The vector of the last statement each peer got from us.
+    told: BTreeMap<PeerId, Arc<VersionVector>>,
     /// Peers whose statements changed since the last message; our own among them.
     news: BTreeSet<PeerId>,
     gathering: bool,
+    unhurried: bool,
     _death_watch: DeathWatch,
 }
 
@@ -95,8 +102,10 @@ impl Confirmation {
             counter: 0,
             confirmations: Confirmations::default(),
             audience: BTreeSet::new(),
+            told: BTreeMap::new(),
             news: BTreeSet::new(),
             gathering: false,
+            unhurried: false,
             _death_watch: death_watch,
         }
     }
@@ -129,18 +138,60 @@ impl Confirmation {
         self.gathering = false;
         let me = self.settings.identity.peer();
         let news = std::mem::take(&mut self.news);
-        let own = (news.contains(&me) && !self.audience.is_empty()).then(|| self.state());
-        for peer in &self.audience {
-            let relayed = self.confirmations.signed().filter(|(about, _)| news.contains(about) && *about != peer);
-            let statements: Vec<_> = own.iter().chain(relayed.map(|(_, signed)| signed)).take(STATEMENTS_MAX).cloned().collect();
-            if statements.is_empty() {
-                continue;
+        let mut own = None;
+        for peer in self.audience.clone() {
+            let mut statements = Vec::new();
+            if self.waits_for_us(&peer) {
+                statements.push(own.get_or_insert_with(|| self.state()).clone());
+                self.told.insert(peer, self.vector.clone());
             }
-            let request = Request::Confirm(Confirm { dataset: self.settings.dataset.to_wire(), statements });
-            let sent = self.settings.transport.request(*peer, Class::Interactive, request);
-            // A lost statement is made good by the next one, or by the peer's anti-entropy.
-            ctx.spawn(sent.into_actor(self).map(|_, _, _| ()));
+            let relayed =
+                self.confirmations.signed().filter(|(about, _)| news.contains(about) && **about != peer && **about != me);
+            statements.extend(relayed.map(|(_, signed)| signed.clone()).take(STATEMENTS_MAX));
+            self.tell(peer, statements, ctx);
         }
+        if news.contains(&me) && !self.all_told() && !self.unhurried {
+            self.unhurried = true;
+            ctx.run_later(UNHURRIED, |actor, ctx| actor.tell_the_rest(ctx));
+        }
+    }
+
+    /// Whether a peer may lack something that we have, and does not know that we have it.
+    fn waits_for_us(&self, peer: &PeerId) -> bool {
+        let has_all = self.confirmations.of(peer).is_some_and(|statement| statement.vector.covers(&self.vector));
+        !has_all && self.told.get(peer) != Some(&self.vector)
+    }
+
+    fn all_told(&self) -> bool {
+        self.audience.iter().all(|peer| self.told.get(peer) == Some(&self.vector))
+    }
+
+    /// States what we have to whoever did not hear of it, though it lacks nothing.
+    fn tell_the_rest(&mut self, ctx: &mut Context<Self>) {
+        self.unhurried = false;
+        let rest: Vec<PeerId> = self.audience.iter().filter(|peer| self.told.get(peer) != Some(&self.vector)).copied().collect();
+        if rest.is_empty() {
+            return;
+        }
+        let own = self.state();
+        for peer in rest {
+            self.told.insert(peer, self.vector.clone());
+            self.tell(peer, vec![own.clone()], ctx);
+        }
+    }
+
+    fn tell(&mut self, peer: PeerId, statements: Vec<SignedStatement>, ctx: &mut Context<Self>) {
+        if statements.is_empty() {
+            return;
+        }
+        let request = Request::Confirm(Confirm { dataset: self.settings.dataset.to_wire(), statements });
+        let sent = self.settings.transport.request(peer, Class::Interactive, request);
+        ctx.spawn(sent.into_actor(self).map(move |answer, actor, _| {
+            // A lost statement is made good by the next one, or by the peer's anti-entropy.
+            if answer.is_err() {
+                actor.told.remove(&peer);
+            }
+        }));
     }
 }
 
@@ -158,10 +209,11 @@ impl Handler<Told> for Confirmation {
 
 impl Handler<StateFor> for Confirmation {
     type Result = ();
-    fn handle(&mut self, StateFor { vector, reply }: StateFor, _: &mut Context<Self>) {
+    fn handle(&mut self, StateFor { peer, vector, reply }: StateFor, _: &mut Context<Self>) {
         if vector.covers(&self.vector) {
             self.vector = vector;
         }
+        self.told.insert(peer, self.vector.clone());
         // Whoever asked may have gone.
         let _ = reply.send(self.state());
     }
@@ -190,7 +242,10 @@ impl Handler<Audience> for Confirmation {
                 known.into_iter().for_each(|about| self.send_soon(about, ctx));
                 self.send_soon(self.settings.identity.peer(), ctx);
             }
-            Audience::Left(peer) => drop(self.audience.remove(&peer)),
+            Audience::Left(peer) => {
+                self.audience.remove(&peer);
+                self.told.remove(&peer);
+            }
         }
     }
 }

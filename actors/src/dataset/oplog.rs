@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
+use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{DatasetId, Incarnation};
 use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterState, Written};
 use anabranch_protocol::vector::VersionVector;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::death_watch::DeathWatch;
-use super::ledger::{Committed, Ledger, Outcomes};
+use super::ledger::{Committed, Ledger};
 use super::store_thread::StoreThread;
 use crate::api::WriteError;
 use crate::node::Clock as WallClockSource;
@@ -121,6 +122,14 @@ impl Pending {
             let _ = reply.send(outcome);
         }
     }
+
+    fn answer_failure(&mut self, error: &StoreError) {
+        let dataset = self.dataset.clone();
+        self.answer(Err(match error {
+            StoreError::NoSpace => WriteError::NoSpace { dataset },
+            other => WriteError::Unknown { dataset, reason: other.to_string() },
+        }));
+    }
 }
 
 impl Drop for Pending {
@@ -128,6 +137,34 @@ impl Drop for Pending {
         if self.begun {
             let reason = "the dataset went down while it was written".to_owned();
             self.answer(Err(WriteError::Unknown { dataset: self.dataset.clone(), reason }));
+        }
+    }
+}
+
+/// Writes that become one commit, and who waits for them.
+#[derive(Default)]
+struct Group {
+    requests: Vec<WriteRequest>,
+    waiting: VecDeque<Pending>,
+}
+
+impl Group {
+    /// Writes what fits one commit and answers it from the store thread: whoever waits need not wait for the actor as well.
+    /// What did not fit is left.
+    fn write(mut self, ledger: &mut Ledger, now: WallClock) -> Result<(Self, Committed), StoreError> {
+        match ledger.write(now, &self.requests, &mut fill_random) {
+            Ok((outcomes, committed)) => {
+                self.requests.drain(..outcomes.len());
+                let undecided = self.waiting.split_off(outcomes.len());
+                for (mut pending, outcome) in self.waiting.into_iter().zip(outcomes) {
+                    pending.answer(outcome.map_err(WriteError::from));
+                }
+                Ok((Self { requests: self.requests, waiting: undecided }, committed))
+            }
+            Err(error) => {
+                self.waiting.iter_mut().for_each(|pending| pending.answer_failure(&error));
+                Err(error)
+            }
         }
     }
 }
@@ -182,59 +219,34 @@ impl Oplog {
     }
 
     fn start_writes(&mut self, ctx: &mut Context<Self>) {
-        let (mut requests, mut waiting, mut bytes) = (Vec::new(), VecDeque::<Pending>::new(), 0);
+        let mut group = Group::default();
+        let mut bytes = 0;
         while let Some((request, mut pending)) = self.writes.pop_front() {
-            let full = requests.len() >= TURN_REQUESTS_MAX || bytes + request.weight() > TURN_BYTES_MAX;
-            if full && !requests.is_empty() {
+            let full = group.requests.len() >= TURN_REQUESTS_MAX || bytes + request.weight() > TURN_BYTES_MAX;
+            if full && !group.requests.is_empty() {
                 self.writes.push_front((request, pending));
                 break;
             }
             bytes += request.weight();
-            requests.push(request);
             pending.begun = true;
-            waiting.push_back(pending);
+            group.requests.push(request);
+            group.waiting.push_back(pending);
         }
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
-        let turn = async move {
-            store
-                .run(move |ledger: &mut Ledger| {
-                    let outcome = ledger.write(now, &requests, &mut fill_random);
-                    (requests, outcome)
-                })
-                .await
-        };
-        let dataset = self.dataset.clone();
+        let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now)).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
-            Ok((requests, Ok((outcomes, committed)))) => actor.finish_writes(requests, waiting, outcomes, committed, ctx),
-            Ok((_, Err(error))) => {
-                waiting.iter_mut().for_each(|pending| pending.answer(Err(write_error(&dataset, &error))));
-                actor.fail(&error, ctx);
+            Ok(Ok((undecided, committed))) => {
+                // What did not fit this commit goes first into the next one.
+                for (request, mut pending) in undecided.requests.into_iter().zip(undecided.waiting).rev() {
+                    pending.begun = false;
+                    actor.writes.push_front((request, pending));
+                }
+                actor.finish_turn(committed, ctx);
             }
+            Ok(Err(error)) => actor.fail(&error, ctx),
             Err(gone) => actor.fail(&gone, ctx),
         }));
-    }
-
-    fn finish_writes(
-        &mut self,
-        mut requests: Vec<WriteRequest>,
-        mut waiting: VecDeque<Pending>,
-        outcomes: Outcomes,
-        committed: Committed,
-        ctx: &mut Context<Self>,
-    ) {
-        let undecided = requests.split_off(outcomes.len());
-        for outcome in outcomes {
-            if let Some(mut pending) = waiting.pop_front() {
-                pending.answer(outcome.map_err(WriteError::from));
-            }
-        }
-        // What did not fit this commit goes first into the next one.
-        for (request, mut pending) in undecided.into_iter().zip(waiting).rev() {
-            pending.begun = false;
-            self.writes.push_front((request, pending));
-        }
-        self.finish_turn(committed, ctx);
     }
 
     fn start_receive(&mut self, receive: Receive, ctx: &mut Context<Self>) {
@@ -289,13 +301,6 @@ impl Oplog {
         tracing::error!(dataset = %self.dataset, %error, "the store failed; the dataset is rebuilt from disk");
         self.death_watch.because(error.to_string());
         ctx.stop();
-    }
-}
-
-fn write_error(dataset: &DatasetId, error: &StoreError) -> WriteError {
-    match error {
-        StoreError::NoSpace => WriteError::NoSpace { dataset: dataset.clone() },
-        other => WriteError::Unknown { dataset: dataset.clone(), reason: other.to_string() },
     }
 }
 

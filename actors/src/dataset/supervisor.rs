@@ -16,7 +16,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::clock::Clock;
+use super::clock::{Clock, ClockSettings};
 use super::confirmation::{Confirmation, ConfirmationSettings};
 use super::death_watch::{ChildEnded, DeathWatch};
 use super::ledger::Ledger;
@@ -180,16 +180,15 @@ impl DatasetSupervisor {
         let (dataset, node) = (self.context.dataset.clone(), &self.context.node);
         let watch = |child| DeathWatch::new(ctx.address().recipient(), self.generation, child);
         let replica = self.replica_settings();
-        let clock = Clock::new(
-            dataset.clone(),
-            node.identity.peer(),
-            node.clock.clone(),
-            self.context.transport.clone(),
-            self.context.settings.sync.announce_interval,
-            vector.clone(),
-            watch("clock"),
-        )
-        .start();
+        let clock = ClockSettings {
+            dataset: dataset.clone(),
+            kind: replica.kind,
+            me: node.identity.peer(),
+            wall: node.clock.clone(),
+            transport: self.context.transport.clone(),
+            announce_interval: self.context.settings.sync.announce_interval,
+        };
+        let clock = Clock::new(clock, vector.clone(), watch("clock")).start();
         let confirmation = ConfirmationSettings {
             dataset: dataset.clone(),
             lineage: replica.lineage,
@@ -212,10 +211,10 @@ impl DatasetSupervisor {
             confirmation: confirmation.clone(),
         };
         let sync = Sync::new(sync, vector, watch("sync")).start();
-        // Clock and confirmation hear of a vector before sync acts on it.
-        oplog.do_send(TellAlso(clock.clone().recipient()));
-        oplog.do_send(TellAlso(confirmation.clone().recipient()));
+        // Sync first: a push should be on its way before anything else is done about a commit.
         oplog.do_send(TellAlso(sync.clone().recipient()));
+        oplog.do_send(TellAlso(confirmation.clone().recipient()));
+        oplog.do_send(TellAlso(clock.clone().recipient()));
         self.store = Some(store);
         self.gate.send_replace(Gate::Running(Running { oplog, clock, confirmation, sync, view }));
         tracing::info!(dataset = %self.context.dataset, generation = self.generation, "running");

@@ -30,8 +30,8 @@ fn a_stamp_a_year_ahead_is_held_counted_and_said_and_its_writer_is_told() {
     let place = Place::new();
     let right = place.node("right").start();
     let ahead = place.faulty_node("ahead", 365 * 24 * 60 * MINUTE).peer(&right).start();
-    ahead.put("orders", "from the future", &json!(1));
-    right.put("orders", "from now", &json!(1));
+    ahead.put("orders", "from-the-future", &json!(1));
+    right.put("orders", "from-now", &json!(1));
     wait_for("the writer is held", || right.dataset("primary")["held"].as_array().filter(|held| held.len() == 1).cloned());
     let info = right.dataset("primary");
     assert_eq!(info["documents"], 1, "not applied");
@@ -47,6 +47,6 @@ fn a_stamp_a_year_ahead_is_held_counted_and_said_and_its_writer_is_told() {
             .filter(|reason| reason.contains("holds back") && reason.contains("set the clock right"))
             .map(str::to_owned)
     });
-    wait_for("the other way goes on", || ahead.get("orders", "from now"));
-    assert_eq!(right.get("orders", "from the future"), None);
+    wait_for("the other way goes on", || ahead.get("orders", "from-now"));
+    assert_eq!(right.get("orders", "from-the-future"), None);
 }

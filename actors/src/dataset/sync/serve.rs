@@ -123,7 +123,7 @@ impl Sync {
             self.pull(peer, ctx);
         }
         let (stated, statement) = oneshot::channel();
-        self.context.confirmation.do_send(StateFor { vector: received.vector.clone(), reply: stated });
+        self.context.confirmation.do_send(StateFor { peer, vector: received.vector.clone(), reply: stated });
         let (dataset, held) = (self.dataset().to_wire(), self.held.values().cloned().collect());
         let answered = async move {
             if let Ok(confirmation) = statement.await {

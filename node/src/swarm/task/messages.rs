@@ -51,7 +51,11 @@ impl SwarmTask {
 
     fn on_control(&mut self, event: ControlEvent) {
         match event {
-            ControlEvent::Message { peer, connection_id, message: request_response::Message::Request { request, channel, .. } } => {
+            ControlEvent::Message {
+                peer,
+                connection_id,
+                message: request_response::Message::Request { request, channel, .. },
+            } => {
                 self.on_control_request(peer, connection_id, request, channel);
             }
             ControlEvent::Message { message: request_response::Message::Response { request_id, response }, .. } => {
