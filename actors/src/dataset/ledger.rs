@@ -244,6 +244,8 @@ impl Ledger {
     /// Our own line was found to go on elsewhere: the next write opens a new one, after a restart too.
     fn close_writer(&mut self) -> Result<(), StoreError> {
         self.replica.start_writer(WriterState::Closed);
+        // Records past the mark name the line as ours: taken in again after a crash, they would open it.
+        self.settle()?;
         self.put_epoch(None)?;
         self.store.barrier()
     }
@@ -269,7 +271,7 @@ impl Ledger {
     /// Puts rows, vector and indexes of durable records. `first` is the arrival of the first.
     fn apply(&mut self, records: &[Record], first: u64, rows: &[RowWrite]) -> Result<(), StoreError> {
         let view = self.view.clone();
-        let _applying = view.applying();
+        let mut applying = view.applying();
         for write in rows {
             self.put_row(write)?;
         }
@@ -281,6 +283,7 @@ impl Ledger {
             self.put_epoch(last.effects.epoch)?;
         }
         self.applied = Mark { arrival: self.arrival, log_bytes: self.log_bytes };
+        applying.done();
         Ok(())
     }
 
@@ -447,7 +450,8 @@ fn check_format(
     put(META_FORMAT, FORMAT_VERSION.to_be_bytes().to_vec())?;
     put(META_KIND, codec::encode(&settings.kind.to_string()))?;
     put(META_LINEAGE, codec::encode(&settings.lineage))?;
-    // Last: a store without it is a new one.
+    // Last, and behind a barrier of its own, for a crash may keep any of these: a store without it is a new one.
+    store.barrier()?;
     put(META_INCARNATION, codec::encode(&incarnation))?;
     store.barrier()?;
     Ok(incarnation)
