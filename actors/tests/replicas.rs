@@ -438,6 +438,8 @@ fn a_dataset_that_hangs_while_it_opens_keeps_no_other_from_syncing() {
         let b = start_with(&network, 2, NOON, Arc::new(MemoryEngine::default()), datasets());
         a.put("k", "1").await;
         b.handle.open_all().await;
+        // What runs already is not what peers are greeted for anew.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         network.connect(a.peer, b.peer).await;
         let both = [&a, &b];
         let synced = converged(&both, 1);
