@@ -30,6 +30,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 
 pub use api::Api;
+pub use body::BodyBudget;
 pub use node_page::NodePage;
 
 /// One core answers HTTP; the other belongs to datasets and the network.

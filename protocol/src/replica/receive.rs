@@ -1,7 +1,7 @@
 //! Commits of other writers, and of our own past: whether they count, and what they lead to.
 
-use super::turn::{Rows, Turn, Working};
 use super::Replica;
+use super::turn::{Rows, Turn, Working};
 use crate::commit::{Change, Commit};
 use crate::conflict::Stamp;
 use crate::hlc::{Hlc, WallClock};

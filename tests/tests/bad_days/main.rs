@@ -6,4 +6,5 @@ mod copies;
 mod disks;
 mod kills;
 mod lines;
+mod overload;
 mod world;
