@@ -37,6 +37,7 @@ const META_LINEAGE: &str = "lineage";
 const META_MARK: &str = "mark";
 const META_CLOCK: &str = "clock";
 const META_EPOCH: &str = "epoch";
+const META_CLOSED: &str = "closed";
 const META_ACCEPTED: &str = "accepted";
 const META_LARGE_ROWS: &str = "large_rows";
 
@@ -128,7 +129,8 @@ impl Ledger {
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
-        ledger.start_writer(identity, epoch)?;
+        let closed = fact::<u64>(&*ledger.store, META_CLOSED)?.is_some_and(|arrival| ledger.arrival <= arrival);
+        ledger.start_writer(identity, epoch.filter(|_| !closed))?;
         Ok(ledger)
     }
 
@@ -173,10 +175,10 @@ impl Ledger {
     /// damage.
     fn drop_unfinished(&mut self, from: u64, last: u64) -> Result<(), StoreError> {
         for at in from..=last {
-            if let Found::Record(later) = log::read(&*self.store, at)? {
-                if later.durable() >= from {
-                    return Err(StoreError::Corrupt(format!("log record {from} is broken, but was durable")));
-                }
+            if let Found::Record(later) = log::read(&*self.store, at)?
+                && later.durable() >= from
+            {
+                return Err(StoreError::Corrupt(format!("log record {from} is broken, but was durable")));
             }
         }
         let mut keys = Vec::new();
@@ -196,8 +198,7 @@ impl Ledger {
         self.replica.start_writer(state);
         if state.epoch() != epoch {
             // Durable before the directory counts as ours: a crash between the two must not leave an old line in a new place.
-            self.put_epoch(state.epoch())?;
-            self.store.barrier()?;
+            self.put_closed()?;
         }
         if known.as_deref() != Some(&identity) {
             self.store.put(&key, &identity)?;
@@ -244,7 +245,12 @@ impl Ledger {
     /// Our own line was found to go on elsewhere: the next write opens a new one, after a restart too.
     fn close_writer(&mut self) -> Result<(), StoreError> {
         self.replica.start_writer(WriterState::Closed);
-        self.put_epoch(None)?;
+        self.put_closed()
+    }
+
+    /// Says that no line begun up to here is ours to go on with, whatever records that are taken in again say.
+    fn put_closed(&self) -> Result<(), StoreError> {
+        self.store.put(&layout::meta(META_CLOSED), &layout::sealed(codec::encode(&self.arrival)))?;
         self.store.barrier()
     }
 

@@ -141,10 +141,10 @@ impl Puller {
         let mut in_flight: Option<InFlight> = None;
         loop {
             let (commits, more) = self.page(&wants).await?;
-            if let Some(page) = in_flight.take() {
-                if !self.settle(page).await? {
-                    return Ok(());
-                }
+            if let Some(page) = in_flight.take()
+                && !self.settle(page).await?
+            {
+                return Ok(());
             }
             let summary = intake::summary(&commits);
             let more = more && !summary.is_empty();

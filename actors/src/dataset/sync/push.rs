@@ -102,10 +102,10 @@ impl Sync {
 
     fn pushed(&mut self, peer: PeerId, pushed: Pushed, ctx: &mut Context<Self>) {
         self.context.clock.do_send(PeerHolds { peer, held: pushed.held });
-        if !pushed.complete {
-            if let Some(session) = self.sessions.get_mut(&peer) {
-                session.forget_pushes();
-            }
+        if !pushed.complete
+            && let Some(session) = self.sessions.get_mut(&peer)
+        {
+            session.forget_pushes();
         }
         match pushed.confirmation.verify(self.dataset(), self.lineage()) {
             Ok(statement) if statement.peer == peer => {
