@@ -253,7 +253,8 @@ mod tests {
             hlc: Hlc(5),
             sections: vec![(collection(), Salt([3; 16]), vec![Entry { index: 0, change: put.clone() }])],
         };
-        let local = LocalBatch { hlc: Hlc(5), entries: vec![(Collection::new("drafts").unwrap(), Entry { index: 1, change: put })] };
+        let local =
+            LocalBatch { hlc: Hlc(5), entries: vec![(Collection::new("drafts").unwrap(), Entry { index: 1, change: put })] };
         let effects = Effects { clock: Hlc(5), tallies: Vec::new(), epoch: Some(Epoch([0xbb; 16])) };
         let record = Record { commit: Some(draft.seal(&Identity::from_secret(&[1; 32]))), local: Some(local), effects };
         let store = MemoryEngine::default().open(std::path::Path::new("/layout"), 0).unwrap();
