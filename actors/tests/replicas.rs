@@ -26,11 +26,47 @@ use tokio::sync::{mpsc, oneshot};
 struct Network {
     nodes: Mutex<BTreeMap<PeerId, EventSender>>,
     links: Mutex<Vec<(PeerId, PeerId)>>,
+    /// Requests so far, by kind.
+    requests: Mutex<BTreeMap<&'static str, usize>>,
+    /// Requests of a kind that are lost from now on.
+    lost: Mutex<BTreeMap<&'static str, usize>>,
+}
+
+fn kind_of(request: &Request) -> &'static str {
+    match request {
+        Request::Hello(_) => "hello",
+        Request::Heads(_) => "heads",
+        Request::Pull(_) => "pull",
+        Request::Push(_) => "push",
+        Request::Confirm(_) => "confirm",
+    }
 }
 
 impl Network {
     fn linked(&self, a: PeerId, b: PeerId) -> bool {
         self.links.lock().unwrap().iter().any(|link| *link == (a, b) || *link == (b, a))
+    }
+
+    fn requests(&self, kind: &'static str) -> usize {
+        self.requests.lock().unwrap().get(kind).copied().unwrap_or_default()
+    }
+
+    fn lose(&self, kind: &'static str, count: usize) {
+        self.lost.lock().unwrap().insert(kind, count);
+    }
+
+    fn is_lost(&self, kind: &'static str) -> bool {
+        let mut lost = self.lost.lock().unwrap();
+        let Some(left) = lost.get_mut(kind).filter(|left| **left > 0) else { return false };
+        *left -= 1;
+        true
+    }
+
+    /// How many requests of a kind there are while nothing happens.
+    async fn requests_when_idle(&self, kind: &'static str) -> usize {
+        let before = self.requests(kind);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        self.requests(kind) - before
     }
 
     async fn connect(&self, dialer: PeerId, other: PeerId) {
@@ -62,6 +98,10 @@ impl Transport for Channels {
         async move {
             let events = network.nodes.lock().unwrap().get(&peer).cloned();
             let events = events.filter(|_| network.linked(me, peer)).ok_or(TransportError::NotConnected)?;
+            *network.requests.lock().unwrap().entry(kind_of(&request)).or_default() += 1;
+            if network.is_lost(kind_of(&request)) {
+                return Err(TransportError::Timeout);
+            }
             let request = Request::decode(&request.encode()).expect("our own requests decode");
             let (reply, response) = oneshot::channel();
             events.send(TransportEvent::Request { peer: me, request, reply }).await.map_err(|_| TransportError::NotConnected)?;
@@ -107,17 +147,30 @@ fn start(network: &Arc<Network>, seed: u8, kind: Kind, clock: u64) -> TestNode {
 }
 
 fn start_on(network: &Arc<Network>, seed: u8, kind: Kind, clock: u64, engine: Arc<dyn StoreEngine>) -> TestNode {
+    start_with(network, seed, clock, engine, BTreeMap::from([(DatasetId::primary(), dataset(kind, Registration::all()))]))
+}
+
+fn dataset(kind: Kind, registration: Registration) -> DatasetSettings {
+    let sync = SyncSettings { announce_interval: Duration::ZERO, anti_entropy_interval: Duration::from_secs(1), max_peers: 8 };
+    DatasetSettings { kind, registration, sync }
+}
+
+fn start_with(
+    network: &Arc<Network>,
+    seed: u8,
+    clock: u64,
+    engine: Arc<dyn StoreEngine>,
+    datasets: BTreeMap<DatasetId, DatasetSettings>,
+) -> TestNode {
     let identity = Identity::from_secret(&[seed; 32]);
     let peer = identity.peer();
-    let sync = SyncSettings { announce_interval: Duration::ZERO, anti_entropy_interval: Duration::from_secs(1), max_peers: 8 };
-    let dataset = DatasetSettings { kind, registration: Registration::all(), sync };
     let settings = NodeSettings {
         identity,
         incarnation: Incarnation([seed; 16]),
         data_dir: PathBuf::from("/nowhere"),
         cache_bytes: 1 << 20,
         max_clock_skew: Duration::from_secs(300),
-        datasets: BTreeMap::from([(DatasetId::primary(), dataset)]),
+        datasets,
         engine,
         clock: Arc::new(TestClock(AtomicU64::new(clock))),
     };
@@ -252,6 +305,65 @@ fn a_writer_a_year_ahead_is_held_and_told() {
             }
             assert!(tokio::time::Instant::now() < deadline, "the writer was not told");
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(network.requests_when_idle("push").await <= 2, "what was refused is pushed over and over");
+        assert!(network.requests_when_idle("pull").await <= 2);
+    });
+}
+
+#[test]
+fn a_peer_that_lacks_sections_is_not_asked_over_and_over_and_delivers_the_rest() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let only_orders = BTreeMap::from([(DatasetId::primary(), dataset(Kind::Documents, Registration::of([collection()])))]);
+        let a = start(&network, 1, Kind::Documents, NOON);
+        let b = start_with(&network, 2, NOON, Arc::new(MemoryEngine::default()), only_orders);
+        let c = start(&network, 3, Kind::Documents, NOON);
+        network.connect(a.peer, b.peer).await;
+        network.connect(c.peer, b.peer).await;
+        let secret = Op::Put { key: Key::new("s").unwrap(), value: json("1") };
+        let secret = WriteOp { collection: Collection::new("secrets").unwrap(), op: secret };
+        a.handle.write(&DatasetId::primary(), WriteRequest { ops: vec![secret] }).await.unwrap();
+        a.put("of a", "1").await;
+        b.put("of b", "1").await;
+        // B has both documents; C must not have A's, whose first commit it can't have whole.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        while b.state().await.0.len() < 2 || c.state().await.0.is_empty() {
+            assert!(tokio::time::Instant::now() < deadline, "what B can deliver does not arrive");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(network.requests_when_idle("pull").await <= 3, "what B lacks is asked for over and over");
+        // Another peer has it.
+        network.connect(c.peer, a.peer).await;
+        converged(&[&a, &c], 2).await;
+    });
+}
+
+/// A peer that is gone while it is asked leaves its writers to the others at once, and what it had under way touches no later
+/// session.
+#[test]
+fn links_that_come_and_go_while_everybody_writes_end_equal() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let nodes: Vec<_> = (1..=3).map(|seed| start(&network, seed, Kind::Documents, NOON)).collect();
+        let [a, b, c] = &nodes[..] else { unreachable!() };
+        network.connect(a.peer, b.peer).await;
+        network.connect(b.peer, c.peer).await;
+        network.connect(c.peer, a.peer).await;
+        for n in 0..30 {
+            network.lose("push", n % 3);
+            network.lose("pull", n % 2);
+            for (node, name) in [(a, "a"), (b, "b"), (c, "c")] {
+                node.put(&format!("{name}{n}"), "true").await;
+            }
+            if n % 5 == 4 {
+                network.disconnect(a.peer, b.peer).await;
+                network.connect(b.peer, a.peer).await;
+            }
+        }
+        converged(&[a, b, c], 90).await;
+        for kind in ["push", "pull"] {
+            assert!(network.requests_when_idle(kind).await <= 2, "{kind} goes on though all are equal");
         }
     });
 }
