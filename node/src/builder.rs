@@ -12,7 +12,8 @@ use anabranch_protocol::hlc::WallClock;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::http::{self, Api, NodePage};
+
+use crate::http::{self, Api, BodyBudget, NodePage};
 use crate::network::Network;
 use crate::process::Failure;
 use crate::process::data_dir::DataDir;
@@ -95,6 +96,7 @@ impl NodeBuilder {
             token: config.http.token,
             data_dir: data_dir.path().to_owned(),
             started: Instant::now(),
+            bodies: BodyBudget::default(),
             stopping,
         };
         let http = http::serve(listener, api.clone()).map_err(|error| Failure::other("can't serve HTTP", error))?;

@@ -1,6 +1,6 @@
 //! The configuration: one TOML page, environment variables over it, flags over both, parsed once into a valid [`Config`].
 //!
-//! [`page`] is what may be written, [`load`] reads it, and this module judges it: names, addresses, bounds, and settings that
+//! `page` is what may be written, `load` reads it, and this module judges it: names, addresses, bounds, and settings that
 //! contradict each other. What was accepted here needs no further checks downstream.
 
 mod dataset_flag;

@@ -1,7 +1,7 @@
 //! The HTTP API of `surface.md`: one worker thread that parses, asks the node and answers. Nothing here decides anything about
 //! data; every rule that refuses a write lives behind [`NodeHandle`](anabranch_actors::node::NodeHandle).
 //!
-//! One file per resource; [`problem`] maps every refusal to an RFC 9457 answer, [`guard`] says who may ask at all.
+//! One file per resource; `problem` maps every refusal to an RFC 9457 answer, `guard` says who may ask at all.
 
 mod answer;
 mod api;
@@ -30,6 +30,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 
 pub use api::Api;
+pub use body::BodyBudget;
 pub use node_page::NodePage;
 
 /// One core answers HTTP; the other belongs to datasets and the network.

@@ -165,6 +165,26 @@ impl Node {
         Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
+    /// Puts a body; the status and what `Retry-After` says.
+    ///
+    /// # Panics
+    /// When the node does not answer.
+    #[must_use]
+    pub fn put_with_headers(&self, path: &str, body: &str) -> (u16, Option<String>) {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(DEADLINE)).build();
+        let response = ureq::Agent::from(config).put(format!("{}{path}", self.url)).send(body).expect("an answer");
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        (response.status().as_u16(), retry_after.map(str::to_owned))
+    }
+
+    /// The most memory the node ever held, MiB.
+    #[must_use]
+    pub fn peak_memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1_024
+    }
+
     /// Sends a request that must be answered.
     ///
     /// # Panics

@@ -62,11 +62,6 @@ pub enum Audience {
     Left(PeerId),
 }
 
-/// Asks what every accepted peer has: per writer the minimum.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct AskFrontier(pub oneshot::Sender<VersionVector>);
-
 /// What a confirmation actor is started with.
 pub(super) struct ConfirmationSettings {
     pub dataset: DatasetId,
@@ -267,14 +262,6 @@ impl Handler<Audience> for Confirmation {
                 self.missed.remove(&peer);
             }
         }
-    }
-}
-
-impl Handler<AskFrontier> for Confirmation {
-    type Result = ();
-    fn handle(&mut self, AskFrontier(reply): AskFrontier, _: &mut Context<Self>) {
-        let members: Vec<_> = self.confirmations.signed().map(|(peer, _)| *peer).collect();
-        let _ = reply.send(self.confirmations.frontier(members, &self.vector));
     }
 }
 

@@ -20,7 +20,7 @@ use crate::store::StoreError;
 
 /// Payload of writes that may wait, in KiB.
 const WAITING_KIB_MAX: u32 = 32 << 10;
-/// Writes that may wait; each takes at least one KiB of the bound above.
+/// What a small write counts for in the bound above, in KiB, so that their number is bounded too.
 const WRITE_KIB_MIN: usize = 4;
 /// Reads of one dataset that may be on threads at once: a slow disk must not take the readers of the others.
 const READS_MAX: usize = 8;

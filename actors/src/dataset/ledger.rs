@@ -173,10 +173,10 @@ impl Ledger {
     /// damage.
     fn drop_unfinished(&mut self, from: u64, last: u64) -> Result<(), StoreError> {
         for at in from..=last {
-            if let Found::Record(later) = log::read(&*self.store, at)? {
-                if later.durable() >= from {
-                    return Err(StoreError::Corrupt(format!("log record {from} is broken, but was durable")));
-                }
+            if let Found::Record(later) = log::read(&*self.store, at)?
+                && later.durable() >= from
+            {
+                return Err(StoreError::Corrupt(format!("log record {from} is broken, but was durable")));
             }
         }
         let mut keys = Vec::new();
@@ -196,7 +196,7 @@ impl Ledger {
         self.replica.start_writer(state);
         if state.epoch() != epoch {
             // Durable before the directory counts as ours: a crash between the two must not leave an old line in a new place.
-            self.put_epoch(state.epoch())?;
+            self.put_epoch(None)?;
             self.store.barrier()?;
         }
         if known.as_deref() != Some(&identity) {

@@ -21,13 +21,23 @@ pub struct StoreThread {
     jobs: Sender<Job>,
 }
 
+/// A store thread that was just started.
+#[derive(Debug)]
+pub struct Started {
+    /// Takes jobs at once; they run after the ledger was opened.
+    pub thread: StoreThread,
+    /// Whether the ledger could be opened.
+    pub opened: oneshot::Receiver<Result<(), LedgerError>>,
+    /// Ends when the thread has closed its store.
+    pub closed: oneshot::Receiver<()>,
+}
+
 impl StoreThread {
-    /// Starts the thread, which opens the ledger first. Returns the handle, the outcome of opening, and a word when the thread has
-    /// closed the store.
-    pub fn start(
-        name: &str,
-        open: impl FnOnce() -> Result<Ledger, LedgerError> + Send + 'static,
-    ) -> std::io::Result<(Self, oneshot::Receiver<Result<(), LedgerError>>, oneshot::Receiver<()>)> {
+    /// Starts the thread, which opens the ledger first.
+    ///
+    /// # Errors
+    /// When the system refuses another thread.
+    pub fn start(name: &str, open: impl FnOnce() -> Result<Ledger, LedgerError> + Send + 'static) -> std::io::Result<Started> {
         let (jobs, mut queue) = channel(JOBS_MAX);
         let (opened, when_opened) = oneshot::channel();
         let (closed, when_closed) = oneshot::channel();
@@ -36,7 +46,7 @@ impl StoreThread {
             let _closed = closed;
             run(open, opened, &mut queue);
         })?;
-        Ok((Self { jobs }, when_opened, when_closed))
+        Ok(Started { thread: Self { jobs }, opened: when_opened, closed: when_closed })
     }
 
     /// Runs `job` on the ledger and resolves with what it returns.

@@ -21,7 +21,7 @@ use super::confirmation::{Confirmation, ConfirmationSettings};
 use super::death_watch::{ChildEnded, DeathWatch};
 use super::ledger::Ledger;
 use super::oplog::{Oplog, Stop, TellAlso, fill_random};
-use super::store_thread::StoreThread;
+use super::store_thread::{Started, StoreThread};
 use super::sync::{Sync, SyncContext};
 use super::view::View;
 use crate::api::DatasetState;
@@ -149,7 +149,7 @@ impl DatasetSupervisor {
         let (engine, directory, cache_bytes) = (self.context.node.engine.clone(), self.directory(), self.context.cache_bytes);
         let settings = self.replica_settings();
         let open = move || Ledger::open(&*engine, &directory, cache_bytes, settings, &mut fill_random);
-        let (store, opened, closed) = match StoreThread::start(self.context.dataset.as_str(), open) {
+        let Started { thread: store, opened, closed } = match StoreThread::start(self.context.dataset.as_str(), open) {
             Ok(started) => started,
             Err(error) => return self.fail(&format!("its store thread can't be started: {error}"), ctx),
         };

@@ -13,6 +13,7 @@ use anabranch_protocol::wire::Kind;
 use tokio::sync::watch;
 
 use super::NodePage;
+use super::body::BodyBudget;
 use super::problem::Problem;
 use crate::network::Network;
 
@@ -33,6 +34,8 @@ pub struct Api {
     pub token: Option<String>,
     /// Absolute.
     pub data_dir: PathBuf,
+    /// What the bodies of all requests may take together.
+    pub bodies: BodyBudget,
     /// When the node was started.
     pub started: Instant,
     /// Turns true when the node is told to stop: streams end then instead of holding the stop up.

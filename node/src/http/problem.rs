@@ -114,6 +114,13 @@ impl Problem {
         }
     }
 
+    /// Too much is under way.
+    #[must_use]
+    pub fn busy(detail: impl Into<String>) -> Self {
+        let title = "Too many requests wait already";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", title, detail).retry_after(Duration::from_secs(1))
+    }
+
     #[must_use]
     pub fn in_dataset(mut self, dataset: &DatasetId) -> Self {
         self.0.dataset = Some(dataset.clone());

@@ -1,7 +1,7 @@
 //! Commits of other writers, and of our own past: whether they count, and what they lead to.
 
+use super::Replica;
 use super::turn::{Rows, Turn, Working};
-use super::{Replica, WriterState};
 use crate::commit::{Change, Commit};
 use crate::conflict::Stamp;
 use crate::hlc::{Hlc, WallClock};
@@ -121,12 +121,6 @@ impl Replica {
         }
         working.record(Some(commit), None);
         Ok(())
-    }
-
-    /// Whether our own line was found to go on elsewhere.
-    #[must_use]
-    pub fn must_open_epoch(&self) -> bool {
-        self.writer == WriterState::Closed
     }
 }
 

@@ -19,7 +19,7 @@ pub fn documents(count: usize) -> Vec<(String, String)> {
             r#"{{"id":{n},"customer":"customer-{:05}","total":{}.5,"paid":{},"note":"{:.150}"}}"#,
             n % 50_000,
             n % 1_000,
-            n % 2 == 0,
+            n.is_multiple_of(2),
             filler + &"lorem ipsum dolor sit amet ".repeat(6)
         );
         (format!("item-{n:08}"), json)

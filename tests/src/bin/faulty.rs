@@ -38,11 +38,11 @@ fn main() -> ExitCode {
 fn follow(plan: &FaultPlan, path: &std::path::Path) {
     let mut known = String::new();
     loop {
-        if let Ok(text) = std::fs::read_to_string(path) {
-            if text != known {
-                plan.reload(&text).expect("a fault plan");
-                known = text;
-            }
+        if let Ok(text) = std::fs::read_to_string(path)
+            && text != known
+        {
+            plan.reload(&text).expect("a fault plan");
+            known = text;
         }
         std::thread::sleep(Duration::from_millis(10));
     }

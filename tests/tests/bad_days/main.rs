@@ -1,9 +1,11 @@
 //! Bad days, each on real processes over loopback.
 
+mod addresses;
 mod apart;
 mod clocks;
 mod copies;
 mod disks;
 mod kills;
 mod lines;
+mod overload;
 mod world;

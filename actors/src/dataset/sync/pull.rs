@@ -87,6 +87,11 @@ struct InFlight {
 impl Sync {
     /// Pulls what `peer` has and we lack, unless a pull from it is under way.
     pub(super) fn pull(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
+        let under_way = self.sessions.values().filter(|session| session.pulling).count();
+        if under_way >= self.context.sync.max_peers {
+            // The end of any pull begins the next one.
+            return;
+        }
         let mut left_alone = self.left_alone();
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         if session.pulling || session.waiting {
@@ -176,10 +181,10 @@ impl Puller {
         let mut in_flight: Option<InFlight> = None;
         loop {
             let (commits, more) = self.page(&wants).await?;
-            if let Some(page) = in_flight.take() {
-                if !self.settle(page).await? {
-                    return Ok(());
-                }
+            if let Some(page) = in_flight.take()
+                && !self.settle(page).await?
+            {
+                return Ok(());
             }
             let summary = intake::summary(&commits);
             let more = more && !summary.is_empty();
