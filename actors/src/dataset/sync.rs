@@ -99,6 +99,8 @@ pub struct Sync {
     context: SyncContext,
     vector: Arc<VersionVector>,
     sessions: BTreeMap<PeerId, Session>,
+    /// Whose pull ended last.
+    pulled_last: Option<PeerId>,
     /// Sessions opened so far.
     sessions_opened: u64,
     /// Writers that a pull is under way for, and from whom.
@@ -120,6 +122,7 @@ impl Sync {
             context,
             vector,
             sessions: BTreeMap::new(),
+            pulled_last: None,
             sessions_opened: 0,
             claims: BTreeMap::new(),
             held: BTreeMap::new(),

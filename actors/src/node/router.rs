@@ -20,6 +20,9 @@ const HELLO_RETRY: Duration = Duration::from_secs(2);
 /// How long a refused dataset is left alone before it is asked about again on the same connection.
 const REFUSED_RETRY: Duration = Duration::from_secs(15);
 
+/// Addresses remembered of one connected peer.
+const ADDRESSES_MAX: usize = 64;
+
 /// The network says something.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -55,7 +58,8 @@ impl Node {
         session.connected = true;
         session.dialed = dialed;
         session.connection += 1;
-        session.addresses.insert(address);
+        // Those of earlier connections are mostly ports that are gone.
+        session.addresses = std::iter::once(address).collect();
         let connection = session.connection;
         if dialed {
             self.greet_for_all(peer, ctx);
@@ -181,7 +185,8 @@ impl Node {
             return tracing::warn!(%peer, "two live stores of one identity: the second one is not synced with");
         }
         session.incarnation = Some(hello.incarnation);
-        session.addresses.extend(hello.listen.iter().cloned());
+        let room = ADDRESSES_MAX.saturating_sub(session.addresses.len());
+        session.addresses.extend(hello.listen.iter().take(room).cloned());
         for (dataset, refusal) in judged.refused {
             tracing::warn!(%dataset, %peer, %refusal, "the dataset is not synced with this peer");
             session.refused.insert(dataset.clone(), refusal.to_string());

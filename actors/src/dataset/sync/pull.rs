@@ -139,9 +139,12 @@ impl Sync {
         });
     }
 
-    /// What one peer did not deliver, another may.
+    /// What one peer did not deliver, another may. The one after whose pull ended last comes first: with more peers than turns
+    /// each gets one.
     pub(super) fn pull_from_anyone(&mut self, ctx: &mut Context<Self>) {
-        let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
+        let later = |peer: &PeerId| self.pulled_last.is_none_or(|last| *peer > last);
+        let (mut peers, rest): (Vec<_>, Vec<_>) = self.sessions.keys().copied().partition(later);
+        peers.extend(rest);
         peers.into_iter().for_each(|peer| self.pull(peer, ctx));
     }
 }
@@ -159,6 +162,7 @@ impl Handler<PullEnded> for Sync {
         let PullEnded { peer, session: number, outcome, page_bytes, lacking } = ended;
         let Some(session) = self.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
         self.claims.retain(|_, from| *from != peer);
+        self.pulled_last = Some(peer);
         session.pulling = false;
         session.page_bytes = page_bytes;
         session.lacking.extend(lacking);
