@@ -1,14 +1,14 @@
 //! Nodes in one process, over stores in memory and a transport of channels: the actors as they ship, without a network.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anabranch_actors::api::ListQuery;
 use anabranch_actors::node::{Clock, DatasetSettings, NodeHandle, NodeSettings, SyncSettings};
-use anabranch_actors::store::{MemoryEngine, StoreEngine};
+use anabranch_actors::store::{FaultEngine, FaultPlan, MemoryEngine, OpenError, Store, StoreEngine};
 use anabranch_actors::transport::{Class, EventSender, Transport, TransportError, TransportEvent};
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::hlc::WallClock;
@@ -365,5 +365,144 @@ fn links_that_come_and_go_while_everybody_writes_end_equal() {
         for kind in ["push", "pull"] {
             assert!(network.requests_when_idle(kind).await <= 2, "{kind} goes on though all are equal");
         }
+    });
+}
+
+/// Two nodes that refuse each other a dataset ask again every 15 seconds, not twice as often each time.
+#[test]
+fn refused_datasets_are_asked_about_again_but_no_more_often_than_before() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let (a, b) = (start(&network, 1, Kind::Documents, NOON), start(&network, 2, Kind::Append, NOON));
+        a.handle.open_all().await;
+        b.handle.open_all().await;
+        // While something always runs, the clock moves only by hand: other threads keep the real one.
+        tokio::time::pause();
+        actix::spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+        let settle = || async {
+            let until = std::time::Instant::now() + Duration::from_millis(50);
+            while std::time::Instant::now() < until {
+                tokio::task::yield_now().await;
+            }
+        };
+        network.connect(a.peer, b.peer).await;
+        settle().await;
+        let first = network.requests("hello");
+        assert!(first >= 1);
+        for _ in 0..6 {
+            tokio::time::advance(Duration::from_secs(16)).await;
+            settle().await;
+        }
+        let hellos = network.requests("hello") - first;
+        assert!((6..=12).contains(&hellos), "{hellos} in six rounds");
+    });
+}
+
+/// Opens one dataset's store through the fault plan, the others' as they are.
+#[derive(Debug)]
+struct OneFaulty {
+    dataset: &'static str,
+    memory: MemoryEngine,
+    faulty: FaultEngine,
+}
+
+impl OneFaulty {
+    fn new(dataset: &'static str, plan: &FaultPlan) -> Self {
+        let memory = MemoryEngine::default();
+        Self { dataset, faulty: FaultEngine::new(Arc::new(memory.clone()), plan.clone()), memory }
+    }
+}
+
+impl StoreEngine for OneFaulty {
+    fn open(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Store>, OpenError> {
+        if dir.ends_with(self.dataset) { self.faulty.open(dir, cache_bytes) } else { self.memory.open(dir, cache_bytes) }
+    }
+}
+
+#[test]
+fn a_dataset_that_hangs_while_it_opens_keeps_no_other_from_syncing() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let datasets = || {
+            let slow = DatasetId::new("a-slow-one").unwrap();
+            let settings = dataset(Kind::Documents, Registration::all());
+            BTreeMap::from([(slow, settings.clone()), (DatasetId::primary(), settings)])
+        };
+        let plan = FaultPlan::default();
+        plan.reload("open:hang:count=forever").unwrap();
+        let a = start_with(&network, 1, NOON, Arc::new(OneFaulty::new("a-slow-one", &plan)), datasets());
+        let b = start_with(&network, 2, NOON, Arc::new(MemoryEngine::default()), datasets());
+        a.put("k", "1").await;
+        b.handle.open_all().await;
+        network.connect(a.peer, b.peer).await;
+        let both = [&a, &b];
+        let synced = converged(&both, 1);
+        assert!(tokio::time::timeout(Duration::from_secs(5), synced).await.is_ok(), "a Hello waits for a dataset that hangs");
+        plan.clear();
+        // And once it is open it syncs, too.
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        let slow = DatasetId::new("a-slow-one").unwrap();
+        let (orders, key) = (collection(), Key::new("k").unwrap());
+        let op = Op::Put { key: key.clone(), value: json("1") };
+        let request = WriteRequest { ops: vec![WriteOp { collection: orders.clone(), op }] };
+        a.handle.write(&slow, request).await.unwrap();
+        while b.handle.get(&slow, &orders, &key).await.unwrap().is_none() {
+            assert!(tokio::time::Instant::now() < deadline, "peers were not greeted for it");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
+
+#[test]
+fn a_slow_disk_under_many_questions_is_not_taken_for_a_dead_one() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let plan = FaultPlan::default();
+        let engine = FaultEngine::new(Arc::new(MemoryEngine::default()), plan.clone());
+        let a = start_on(&network, 1, Kind::Documents, NOON, Arc::new(engine));
+        let b = start(&network, 2, Kind::Documents, NOON);
+        a.put("before", "1").await;
+        b.put("before", "1").await;
+        plan.reload("barrier:delay:ms=1000").unwrap();
+        let slow = a.put("slow", "1");
+        let asked = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let asked = futures::future::join_all((0..100).map(|_| a.handle.datasets()));
+            let connected = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                network.connect(a.peer, b.peer).await;
+            };
+            futures::join!(asked, connected)
+        };
+        futures::join!(slow, asked);
+        converged(&[&a, &b], 2).await;
+        assert_eq!(a.handle.dataset(&DatasetId::primary()).await.unwrap().restarts, 0);
+    });
+}
+
+#[test]
+fn a_lost_statement_is_made_again_though_nothing_else_happens() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let (a, b) = (start(&network, 1, Kind::Documents, NOON), start(&network, 2, Kind::Documents, NOON));
+        network.connect(a.peer, b.peer).await;
+        a.put("first", "1").await;
+        converged(&[&a, &b], 1).await;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(network.requests_when_idle("confirm").await, 0);
+        network.lose("confirm", 1);
+        let before = network.requests("confirm");
+        a.put("second", "1").await;
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+        while network.requests("confirm") < before + 2 {
+            assert!(tokio::time::Instant::now() < deadline, "a lost statement is not made again");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert_eq!(network.requests_when_idle("confirm").await, 0);
     });
 }

@@ -113,9 +113,10 @@ impl DatasetHandle {
         let kib = u32::try_from((request.weight() >> 10).max(WRITE_KIB_MIN)).unwrap_or(WAITING_KIB_MAX).min(WAITING_KIB_MAX);
         let waiting = (WAITING_KIB_MAX as usize - self.waiting.available_permits()) / WRITE_KIB_MIN;
         let permit = self.waiting.clone().try_acquire_many_owned(kib).map_err(|_| self.overloaded(waiting))?;
-        let running = self.running().await?;
+        // Not the rest: a view that is held keeps the store from being opened again.
+        let oplog = self.running().await?.oplog;
         let (reply, outcome) = oneshot::channel();
-        running.oplog.do_send(Write { request, reply, permit });
+        oplog.do_send(Write { request, reply, permit });
         // Dropped unanswered: the oplog ended before it began with this write.
         outcome.await.unwrap_or_else(|_| Err(self.not_begun().into()))
     }
