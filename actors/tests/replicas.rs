@@ -438,6 +438,8 @@ fn a_dataset_that_hangs_while_it_opens_keeps_no_other_from_syncing() {
         let b = start_with(&network, 2, NOON, Arc::new(MemoryEngine::default()), datasets());
         a.put("k", "1").await;
         b.handle.open_all().await;
+        // What runs already is not what peers are greeted for anew.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         network.connect(a.peer, b.peer).await;
         let both = [&a, &b];
         let synced = converged(&both, 1);
@@ -504,5 +506,73 @@ fn a_lost_statement_is_made_again_though_nothing_else_happens() {
         }
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         assert_eq!(network.requests_when_idle("confirm").await, 0);
+    });
+}
+
+/// Stores fail, actors are rebuilt and links break while three nodes write to two datasets: what was acknowledged is everywhere.
+#[test]
+fn what_was_acknowledged_survives_failing_stores_and_links_on_every_node() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let datasets = [DatasetId::primary(), DatasetId::new("other").unwrap()];
+        let all = || datasets.iter().map(|id| (id.clone(), dataset(Kind::Documents, Registration::all()))).collect();
+        let plans: Vec<FaultPlan> = (0..3).map(|_| FaultPlan::default()).collect();
+        let engine = |n: usize| Arc::new(FaultEngine::new(Arc::new(MemoryEngine::default()), plans[n].clone()));
+        let nodes: Vec<_> = (0..3_u8).map(|n| start_with(&network, n + 1, NOON, engine(n.into()), all())).collect();
+        for (a, b) in [(0, 1), (1, 2), (2, 0)] {
+            network.connect(nodes[a].peer, nodes[b].peer).await;
+        }
+        let mut acked = vec![Vec::new(); datasets.len()];
+        let faults =
+            ["barrier:error:after=3", "put:error:after=11", "barrier:panic:after=2", "put:enospc:after=30", "scan:error"];
+        for round in 0..60 {
+            if round % 10 == 5 {
+                plans[round % 3].reload(faults[(round / 10) % faults.len()]).unwrap();
+            }
+            if round % 15 == 14 {
+                let (a, b) = (&nodes[round % 3], &nodes[(round + 1) % 3]);
+                network.disconnect(a.peer, b.peer).await;
+                network.connect(b.peer, a.peer).await;
+            }
+            network.lose("push", round % 2);
+            for (n, node) in nodes.iter().enumerate() {
+                for (d, id) in datasets.iter().enumerate() {
+                    let key = format!("{n}-{round}");
+                    let op = Op::Put { key: Key::new(&key).unwrap(), value: json("1") };
+                    let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+                    if node.handle.write(id, request).await.is_ok() {
+                        acked[d].push(key);
+                    }
+                }
+            }
+        }
+        plans.iter().for_each(FaultPlan::clear);
+        for (id, acked) in datasets.iter().zip(&acked) {
+            assert!(acked.len() > 100, "{} writes were acknowledged", acked.len());
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+            loop {
+                let mut states = Vec::new();
+                for node in &nodes {
+                    let query = ListQuery { limit: 10_000, ..ListQuery::default() };
+                    let keys = node
+                        .handle
+                        .list(id, &collection(), query)
+                        .await
+                        .map(|page| page.documents.into_iter().map(|document| document.key.to_string()).collect::<Vec<_>>());
+                    let contents = node.handle.dataset(id).await.unwrap().contents;
+                    states.push((keys, contents.map(|contents| (contents.fingerprint, contents.vector))));
+                }
+                let equal = states.iter().all(|state| *state == states[0] && state.1.is_some());
+                if let (true, Ok(keys)) = (equal, &states[0].0) {
+                    assert!(acked.iter().all(|key| keys.contains(key)), "acknowledged and lost");
+                    break;
+                }
+                assert!(tokio::time::Instant::now() < deadline, "not converged: {states:?}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        for kind in ["push", "pull", "hello"] {
+            assert!(network.requests_when_idle(kind).await <= 4, "{kind} goes on though all are equal");
+        }
     });
 }
