@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anabranch_actors::api::ListQuery;
+use anabranch_actors::api::{ListQuery, WriteError};
 use anabranch_actors::node::{Clock, DatasetSettings, NodeHandle, NodeSettings, SyncSettings};
 use anabranch_actors::store::{FaultEngine, FaultPlan, MemoryEngine, OpenError, Store, StoreEngine};
 use anabranch_actors::transport::{Class, EventSender, Transport, TransportError, TransportEvent};
@@ -368,6 +368,25 @@ fn links_that_come_and_go_while_everybody_writes_end_equal() {
     });
 }
 
+/// From now on this thread's clock stands unless it is advanced; other threads keep the real one.
+fn move_clock_by_hand() {
+    tokio::time::pause();
+    // While something always runs the clock is not moved on by itself.
+    actix::spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// Lets everybody do what there is to do.
+async fn settle() {
+    let until = std::time::Instant::now() + Duration::from_millis(50);
+    while std::time::Instant::now() < until {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Two nodes that refuse each other a dataset ask again every 15 seconds, not twice as often each time.
 #[test]
 fn refused_datasets_are_asked_about_again_but_no_more_often_than_before() {
@@ -376,19 +395,7 @@ fn refused_datasets_are_asked_about_again_but_no_more_often_than_before() {
         let (a, b) = (start(&network, 1, Kind::Documents, NOON), start(&network, 2, Kind::Append, NOON));
         a.handle.open_all().await;
         b.handle.open_all().await;
-        // While something always runs, the clock moves only by hand: other threads keep the real one.
-        tokio::time::pause();
-        actix::spawn(async {
-            loop {
-                tokio::task::yield_now().await;
-            }
-        });
-        let settle = || async {
-            let until = std::time::Instant::now() + Duration::from_millis(50);
-            while std::time::Instant::now() < until {
-                tokio::task::yield_now().await;
-            }
-        };
+        move_clock_by_hand();
         network.connect(a.peer, b.peer).await;
         settle().await;
         let first = network.requests("hello");
@@ -574,5 +581,36 @@ fn what_was_acknowledged_survives_failing_stores_and_links_on_every_node() {
         for kind in ["push", "pull", "hello"] {
             assert!(network.requests_when_idle(kind).await <= 4, "{kind} goes on though all are equal");
         }
+    });
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_no_caller_for_ever() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let plan = FaultPlan::default();
+        let engine = FaultEngine::new(Arc::new(MemoryEngine::default()), plan.clone());
+        let a = start_on(&network, 1, Kind::Documents, NOON, Arc::new(engine));
+        a.put("before", "1").await;
+        plan.reload("barrier:hang:count=forever;scan:hang:count=forever").unwrap();
+        move_clock_by_hand();
+        let (writer, reader) = (a.handle.clone(), a.handle.clone());
+        let write = actix::spawn(async move {
+            let op = Op::Put { key: Key::new("k").unwrap(), value: json("1") };
+            let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+            writer.write(&DatasetId::primary(), request).await
+        });
+        let query = ListQuery { limit: 10, ..ListQuery::default() };
+        let read = actix::spawn(async move { reader.list(&DatasetId::primary(), &collection(), query).await });
+        settle().await;
+        assert!(!write.is_finished() && !read.is_finished());
+        tokio::time::advance(Duration::from_secs(61)).await;
+        settle().await;
+        let answered = write.is_finished() && read.is_finished();
+        plan.clear();
+        assert!(answered, "callers hang with the disk");
+        let outcome = write.await.unwrap();
+        assert!(matches!(outcome, Err(WriteError::Unknown { .. })), "{outcome:?}");
+        assert!(read.await.unwrap().is_err());
     });
 }

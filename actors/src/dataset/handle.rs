@@ -28,6 +28,9 @@ const READS_MAX: usize = 8;
 const READS_WAITING_MAX: usize = 256;
 /// How long a caller waits for a dataset that is being opened.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a caller waits for a disk that does not answer. Whatever hangs keeps its place in the bounds above.
+const DISK_PATIENCE: Duration = Duration::from_secs(60);
+const NO_ANSWER: &str = "the disk did not answer in time";
 /// How long a status page waits for a dataset.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -118,7 +121,10 @@ impl DatasetHandle {
         let (reply, outcome) = oneshot::channel();
         oplog.do_send(Write { request, reply, permit });
         // Dropped unanswered: the oplog ended before it began with this write.
-        outcome.await.unwrap_or_else(|_| Err(self.not_begun().into()))
+        match tokio::time::timeout(DISK_PATIENCE, outcome).await {
+            Ok(outcome) => outcome.unwrap_or_else(|_| Err(self.not_begun().into())),
+            Err(_) => Err(WriteError::Unknown { dataset: self.dataset().clone(), reason: NO_ANSWER.to_owned() }),
+        }
     }
 
     fn not_begun(&self) -> DatasetError {
@@ -137,16 +143,19 @@ impl DatasetHandle {
     ) -> Result<T, DatasetError> {
         let _waiting = self.reads_waiting.clone().try_acquire_owned().map_err(|_| self.overloaded(READS_WAITING_MAX))?;
         let running = self.running().await?;
-        let Ok(permit) = self.reads.clone().acquire_owned().await else { return Err(self.not_begun()) };
-        let done = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            read(&running.view)
-        });
         let failed = |reason: String| DatasetError::Storage { dataset: self.dataset().clone(), reason };
-        match done.await {
-            Ok(outcome) => outcome.map_err(|error| failed(error.to_string())),
-            Err(_) => Err(failed("the read panicked".to_owned())),
-        }
+        let done = async {
+            let Ok(permit) = self.reads.clone().acquire_owned().await else { return Err(self.not_begun()) };
+            let done = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                read(&running.view)
+            });
+            match done.await {
+                Ok(outcome) => outcome.map_err(|error| failed(error.to_string())),
+                Err(_) => Err(failed("the read panicked".to_owned())),
+            }
+        };
+        tokio::time::timeout(DISK_PATIENCE, done).await.unwrap_or_else(|_| Err(failed(NO_ANSWER.to_owned())))
     }
 
     /// A document or record.
