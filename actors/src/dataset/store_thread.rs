@@ -57,11 +57,7 @@ impl StoreThread {
         &self,
         job: impl FnOnce(&mut Ledger) -> T + Send + 'static,
     ) -> Result<T, StoreThreadGone> {
-        let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |ledger| {
-            // Whoever asked may have gone; what was done stays done.
-            let _ = reply.send(job(ledger));
-        });
+        let (job, answer) = answered(job);
         self.jobs.send(job).await.map_err(|_| StoreThreadGone)?;
         answer.await.map_err(|_| StoreThreadGone)
     }
@@ -74,13 +70,20 @@ impl StoreThread {
         &self,
         job: impl FnOnce(&mut Ledger) -> T + Send + 'static,
     ) -> Result<T, StoreThreadGone> {
-        let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |ledger| {
-            let _ = reply.send(job(ledger));
-        });
+        let (job, answer) = answered(job);
         self.jobs.try_send(job).map_err(|_| StoreThreadGone)?;
         answer.await.map_err(|_| StoreThreadGone)
     }
+}
+
+/// A job, and where its outcome arrives.
+fn answered<T: Send + 'static>(job: impl FnOnce(&mut Ledger) -> T + Send + 'static) -> (Job, oneshot::Receiver<T>) {
+    let (reply, answer) = oneshot::channel();
+    let job = move |ledger: &mut Ledger| {
+        // Whoever asked may have gone; what was done stays done.
+        let _ = reply.send(job(ledger));
+    };
+    (Box::new(job), answer)
 }
 
 fn run(
