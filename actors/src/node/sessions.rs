@@ -11,6 +11,9 @@ use tokio::sync::oneshot;
 use super::Datasets;
 use crate::dataset::sync::{Accepted, Introduce};
 
+/// How long a greeting waits for a dataset that is being opened; it is greeted for once it runs.
+const INTRODUCE_TIMEOUT: Duration = Duration::from_millis(300);
+
 /// A peer, connected or not.
 #[derive(Debug, Default)]
 pub(super) struct PeerSession {
@@ -59,7 +62,7 @@ impl Judged {
 
 /// How this node introduces one of its datasets; `None` while it does not run.
 pub(super) async fn introduce(datasets: &Datasets, dataset: &DatasetId) -> Option<DatasetHello> {
-    let running = datasets.get(dataset)?.running().await.ok()?;
+    let running = tokio::time::timeout(INTRODUCE_TIMEOUT, datasets.get(dataset)?.running()).await.ok()?.ok()?;
     let (reply, hello) = oneshot::channel();
     running.sync.do_send(Introduce(reply));
     hello.await.ok()

@@ -3,6 +3,7 @@
 mod apart;
 mod clocks;
 mod copies;
+mod damage;
 mod disks;
 mod kills;
 mod lines;
