@@ -211,7 +211,7 @@ mod tests {
         let aside = asides.set_aside("it is damaged").unwrap();
         assert!(!directory.exists() && aside.path.starts_with(place.path()));
         assert_eq!(fs::read_to_string(aside.path.join("db")).unwrap(), "damaged");
-        assert_eq!(asides.known(), [aside.clone()]);
+        assert_eq!(asides.known(), std::slice::from_ref(&aside));
         assert!(matches!(asides.drop_aside("../log"), Err(DropAsideError::Unknown(_))));
         assert!(matches!(asides.drop_aside("x"), Err(DropAsideError::Unknown(_))));
         asides.drop_aside(&aside.name).unwrap();
