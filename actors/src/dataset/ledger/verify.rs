@@ -151,3 +151,120 @@ impl Ledger {
 fn damaged(what: String) -> StoreError {
     StoreError::Corrupt(what)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use anabranch_protocol::commit::Identity;
+    use anabranch_protocol::hlc::WallClock;
+    use anabranch_protocol::id::{DatasetId, Lineage};
+    use anabranch_protocol::registration::Registration;
+    use anabranch_protocol::replica::{Op, ReplicaSettings, WriteOp, WriteRequest};
+    use anabranch_protocol::value::Value;
+
+    use super::*;
+    use crate::store::{MemoryEngine, Row};
+
+    fn ledger(kind: Kind) -> Ledger {
+        let settings = ReplicaSettings {
+            dataset: DatasetId::primary(),
+            lineage: Lineage::ZERO,
+            kind,
+            identity: Identity::from_secret(&[7; 32]),
+            registration: Registration::of([Collection::new("a").unwrap()]),
+            max_clock_skew: Duration::from_secs(300),
+        };
+        let mut seed = 0;
+        let mut entropy = |bytes: &mut [u8]| {
+            seed += 1;
+            bytes.fill(seed);
+        };
+        let mut ledger = Ledger::open(&MemoryEngine::default(), Path::new("/d"), 0, settings, &mut entropy).unwrap();
+        for n in 0..24_usize {
+            // Beyond one part now and then, and to a collection that doesn't replicate.
+            let value = Value::Text("x".repeat(if n % 5 == 0 { 20_000 } else { n })).encode();
+            let op = |collection: &str| {
+                let op = match kind {
+                    Kind::Append => Op::Append { value: value.clone() },
+                    Kind::Documents => Op::Put { key: Key::new(&format!("k{}", n % 7)).unwrap(), value: value.clone() },
+                };
+                WriteOp { collection: Collection::new(collection).unwrap(), op }
+            };
+            let request = WriteRequest { ops: vec![op("a"), op("local")] };
+            ledger.write(WallClock(1_700_000_000_000 + n as u64), &[request], &mut entropy).unwrap();
+        }
+        ledger.settle().unwrap();
+        ledger
+    }
+
+    fn rows(ledger: &Ledger) -> Vec<Row> {
+        let mut rows = Vec::new();
+        ledger
+            .store
+            .scan(b"l", b"z", &mut |key, value| {
+                // Facts about the store are looked at where they are used.
+                if key[0] != b'm' {
+                    rows.push((key.to_vec(), value.to_vec()));
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        rows
+    }
+
+    /// Which prefixes hold rows whose loss or older value `found` notices, and which hold others.
+    fn noticed(ledger: &Ledger, found: impl Fn(&Ledger) -> bool, damage: impl Fn(&Row) -> Option<Vec<u8>>) -> [String; 2] {
+        let mut noticed = [String::new(), String::new()];
+        for (key, value) in rows(ledger) {
+            match damage(&(key.clone(), value.clone())) {
+                Some(other) => ledger.store.put(&key, &other).unwrap(),
+                None => ledger.store.delete(&key).unwrap(),
+            }
+            let prefixes = &mut noticed[usize::from(!found(ledger))];
+            if !prefixes.ends_with(char::from(key[0])) {
+                prefixes.push(char::from(key[0]));
+            }
+            ledger.store.put(&key, &value).unwrap();
+        }
+        noticed
+    }
+
+    fn flipped((_, value): &Row) -> Option<Vec<u8>> {
+        let mut value = value.clone();
+        *value.last_mut()? ^= 1;
+        Some(value)
+    }
+
+    #[test]
+    fn no_row_is_lost_or_changed_unnoticed() {
+        for (kind, prefixes) in [(Kind::Documents, "lprstv"), (Kind::Append, "lstvx")] {
+            let ledger = ledger(kind);
+            let found = |ledger: &Ledger| matches!(ledger.check().and_then(|()| ledger.audit()), Err(StoreError::Corrupt(_)));
+            assert!(!found(&ledger));
+            assert_eq!(noticed(&ledger, found, |_| None), [prefixes.to_owned(), String::new()], "{kind} lost");
+            assert_eq!(noticed(&ledger, found, flipped), [prefixes.to_owned(), String::new()], "{kind} changed");
+            assert!(!found(&ledger));
+        }
+    }
+
+    #[test]
+    fn the_newest_of_everything_is_checked_at_any_size() {
+        let ledger = ledger(Kind::Documents);
+        let found = |ledger: &Ledger| matches!(ledger.check(), Err(StoreError::Corrupt(_)));
+        assert!(!found(&ledger));
+        let newest = |(key, value): &Row| {
+            let old = match key[0] {
+                b'l' => layout::parse_log_part(key).unwrap().0 <= ledger.arrival - NEWEST_RECORDS,
+                b's' => *value != ledger.arrival.to_be_bytes(),
+                b't' | b'v' => false,
+                _ => true,
+            };
+            old.then(|| value.clone())
+        };
+        assert_eq!(noticed(&ledger, found, newest)[0], "lstv");
+        ledger.store.delete(&layout::meta(META_CLOCK)).unwrap();
+        assert!(found(&ledger));
+    }
+}
