@@ -74,7 +74,7 @@ pub struct SyncSettings {
     pub announce_interval: Duration,
     /// How often vectors are compared with each peer though nothing was heard.
     pub anti_entropy_interval: Duration,
-    /// Most peers that are pushed to and pulled from at once.
+    /// Most peers that are pulled from at once; the others wait for their turn.
     pub max_peers: usize,
 }
 

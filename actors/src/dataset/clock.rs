@@ -241,6 +241,8 @@ impl Handler<Forget> for Clock {
     type Result = ();
     fn handle(&mut self, Forget(peer): Forget, _: &mut Context<Self>) {
         self.peers.remove(&peer);
+        // It says so again when it is back, if it still does.
+        self.held_by.remove(&peer);
     }
 }
 

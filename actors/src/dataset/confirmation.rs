@@ -13,7 +13,7 @@ use anabranch_protocol::confirmation::{Confirmations, SignedStatement, Statement
 use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::vector::VersionVector;
-use anabranch_protocol::wire::{Confirm, Request};
+use anabranch_protocol::wire::{Confirm, Request, Response};
 use tokio::sync::oneshot;
 
 use super::death_watch::DeathWatch;
@@ -82,6 +82,8 @@ pub struct Confirmation {
     audience: BTreeSet<PeerId>,
     /// The vector of the last statement each peer got from us.
     told: BTreeMap<PeerId, Arc<VersionVector>>,
+    /// Peers that did not take a message: they get all statements again.
+    missed: BTreeSet<PeerId>,
     /// Peers whose statements changed since the last message; our own among them.
     news: BTreeSet<PeerId>,
     gathering: bool,
@@ -98,6 +100,7 @@ impl Confirmation {
             confirmations: Confirmations::default(),
             audience: BTreeSet::new(),
             told: BTreeMap::new(),
+            missed: BTreeSet::new(),
             news: BTreeSet::new(),
             gathering: false,
             unhurried: false,
@@ -145,9 +148,8 @@ impl Confirmation {
             statements.extend(relayed.map(|(_, signed)| signed.clone()).take(STATEMENTS_MAX));
             self.tell(peer, statements, ctx);
         }
-        if news.contains(&me) && !self.all_told() && !self.unhurried {
-            self.unhurried = true;
-            ctx.run_later(UNHURRIED, |actor, ctx| actor.tell_the_rest(ctx));
+        if news.contains(&me) && !self.all_told() {
+            self.tell_the_rest_later(ctx);
         }
     }
 
@@ -161,9 +163,17 @@ impl Confirmation {
         self.audience.iter().all(|peer| self.told.get(peer) == Some(&self.vector))
     }
 
-    /// States what we have to whoever did not hear of it, though it lacks nothing.
+    fn tell_the_rest_later(&mut self, ctx: &mut Context<Self>) {
+        if !self.unhurried {
+            self.unhurried = true;
+            ctx.run_later(UNHURRIED, |actor, ctx| actor.tell_the_rest(ctx));
+        }
+    }
+
+    /// States what we have to whoever did not hear of it, though it lacks nothing, and all that is known to whoever missed some.
     fn tell_the_rest(&mut self, ctx: &mut Context<Self>) {
         self.unhurried = false;
+        let missed = std::mem::take(&mut self.missed);
         let rest: Vec<PeerId> = self.audience.iter().filter(|peer| self.told.get(peer) != Some(&self.vector)).copied().collect();
         if rest.is_empty() {
             return;
@@ -171,7 +181,12 @@ impl Confirmation {
         let own = self.state();
         for peer in rest {
             self.told.insert(peer, self.vector.clone());
-            self.tell(peer, vec![own.clone()], ctx);
+            let mut statements = vec![own.clone()];
+            if missed.contains(&peer) {
+                let relayed = self.confirmations.signed().filter(|(about, _)| **about != peer);
+                statements.extend(relayed.map(|(_, signed)| signed.clone()).take(STATEMENTS_MAX));
+            }
+            self.tell(peer, statements, ctx);
         }
     }
 
@@ -181,10 +196,12 @@ impl Confirmation {
         }
         let request = Request::Confirm(Confirm { dataset: self.settings.dataset.to_wire(), statements });
         let sent = self.settings.transport.request(peer, Class::Interactive, request);
-        ctx.spawn(sent.into_actor(self).map(move |answer, actor, _| {
-            // A lost statement is made good by the next one, or by the peer's anti-entropy.
-            if answer.is_err() {
+        ctx.spawn(sent.into_actor(self).map(move |answer, actor, ctx| {
+            // In a quiet dataset no other statement would follow a lost one.
+            if !matches!(answer, Ok(Response::Confirmed)) && actor.audience.contains(&peer) {
                 actor.told.remove(&peer);
+                actor.missed.insert(peer);
+                actor.tell_the_rest_later(ctx);
             }
         }));
     }
@@ -233,6 +250,8 @@ impl Handler<Audience> for Confirmation {
         match audience {
             Audience::Joined(peer) => {
                 self.audience.insert(peer);
+                // Also when it was here all the time: its dataset may have been rebuilt since.
+                self.told.remove(&peer);
                 let known: Vec<_> = self.confirmations.signed().map(|(about, _)| *about).collect();
                 known.into_iter().for_each(|about| self.send_soon(about, ctx));
                 self.send_soon(self.settings.identity.peer(), ctx);
@@ -240,6 +259,7 @@ impl Handler<Audience> for Confirmation {
             Audience::Left(peer) => {
                 self.audience.remove(&peer);
                 self.told.remove(&peer);
+                self.missed.remove(&peer);
             }
         }
     }

@@ -23,7 +23,7 @@ use crate::store::StoreError;
 
 /// Payload of writes that may wait, in KiB.
 const WAITING_KIB_MAX: u32 = 32 << 10;
-/// Writes that may wait; each takes at least one KiB of the bound above.
+/// What a small write counts for in the bound above, in KiB, so that their number is bounded too.
 const WRITE_KIB_MIN: usize = 4;
 /// Reads of one dataset that may be on threads at once: a slow disk must not take the readers of the others.
 const READS_MAX: usize = 8;
@@ -31,6 +31,9 @@ const READS_MAX: usize = 8;
 const READS_WAITING_MAX: usize = 256;
 /// How long a caller waits for a dataset that is being opened.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a caller waits for a disk that does not answer. Whatever hangs keeps its place in the bounds above.
+const DISK_PATIENCE: Duration = Duration::from_secs(60);
+const NO_ANSWER: &str = "the disk did not answer in time";
 /// How long a status page waits for a dataset.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -118,18 +121,20 @@ impl DatasetHandle {
         let permit = self.waiting.clone().try_acquire_many_owned(kib).map_err(|_| self.overloaded(waiting))?;
         let mut waiting = (request, permit);
         let deadline = Instant::now() + OPEN_TIMEOUT;
+        // Not the rest: a view that is held keeps the store from being opened again.
         let mut oplog = self.running().await?.oplog;
         loop {
             let (reply, outcome) = oneshot::channel();
             oplog.do_send(Write(Ticket::new(waiting.0, waiting.1, reply)));
-            match outcome.await {
-                Ok(Outcome::Done(outcome)) => return outcome,
+            match tokio::time::timeout(DISK_PATIENCE, outcome).await {
+                Ok(Ok(Outcome::Done(outcome))) => return outcome,
                 // The oplog ended before it began with this write: the next one takes it.
-                Ok(Outcome::NotBegun(request, permit)) => {
+                Ok(Ok(Outcome::NotBegun(request, permit))) => {
                     waiting = (request, permit);
                     oplog = self.oplog_after(&oplog, deadline).await?;
                 }
-                Err(_) => return Err(self.not_begun().into()),
+                Ok(Err(_)) => return Err(self.not_begun().into()),
+                Err(_) => return Err(WriteError::Unknown { dataset: self.dataset().clone(), reason: NO_ANSWER.to_owned() }),
             }
         }
     }
@@ -199,16 +204,19 @@ impl DatasetHandle {
     ) -> Result<T, DatasetError> {
         let _waiting = self.reads_waiting.clone().try_acquire_owned().map_err(|_| self.overloaded(READS_WAITING_MAX))?;
         let running = self.running().await?;
-        let Ok(permit) = self.reads.clone().acquire_owned().await else { return Err(self.not_begun()) };
-        let done = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            read(&running.view)
-        });
         let failed = |reason: String| DatasetError::Storage { dataset: self.dataset().clone(), reason };
-        match done.await {
-            Ok(outcome) => outcome.map_err(|error| failed(error.to_string())),
-            Err(_) => Err(failed("the read panicked".to_owned())),
-        }
+        let done = async {
+            let Ok(permit) = self.reads.clone().acquire_owned().await else { return Err(self.not_begun()) };
+            let done = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                read(&running.view)
+            });
+            match done.await {
+                Ok(outcome) => outcome.map_err(|error| failed(error.to_string())),
+                Err(_) => Err(failed("the read panicked".to_owned())),
+            }
+        };
+        tokio::time::timeout(DISK_PATIENCE, done).await.unwrap_or_else(|_| Err(failed(NO_ANSWER.to_owned())))
     }
 
     /// A document or record.

@@ -37,7 +37,6 @@ const META_LINEAGE: &str = "lineage";
 const META_MARK: &str = "mark";
 const META_CLOCK: &str = "clock";
 const META_EPOCH: &str = "epoch";
-const META_CLOSED: &str = "closed";
 const META_ACCEPTED: &str = "accepted";
 const META_LARGE_ROWS: &str = "large_rows";
 
@@ -129,8 +128,7 @@ impl Ledger {
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
-        let closed = fact::<u64>(&*ledger.store, META_CLOSED)?.is_some_and(|arrival| ledger.arrival <= arrival);
-        ledger.start_writer(identity, epoch.filter(|_| !closed))?;
+        ledger.start_writer(identity, epoch)?;
         Ok(ledger)
     }
 
@@ -198,7 +196,8 @@ impl Ledger {
         self.replica.start_writer(state);
         if state.epoch() != epoch {
             // Durable before the directory counts as ours: a crash between the two must not leave an old line in a new place.
-            self.put_closed()?;
+            self.put_epoch(None)?;
+            self.store.barrier()?;
         }
         if known.as_deref() != Some(&identity) {
             self.store.put(&key, &identity)?;
@@ -245,12 +244,9 @@ impl Ledger {
     /// Our own line was found to go on elsewhere: the next write opens a new one, after a restart too.
     fn close_writer(&mut self) -> Result<(), StoreError> {
         self.replica.start_writer(WriterState::Closed);
-        self.put_closed()
-    }
-
-    /// Says that no line begun up to here is ours to go on with, whatever records that are taken in again say.
-    fn put_closed(&self) -> Result<(), StoreError> {
-        self.store.put(&layout::meta(META_CLOSED), &layout::sealed(codec::encode(&self.arrival)))?;
+        // Records past the mark name the line as ours: taken in again after a crash, they would open it.
+        self.settle()?;
+        self.put_epoch(None)?;
         self.store.barrier()
     }
 
@@ -275,7 +271,7 @@ impl Ledger {
     /// Puts rows, vector and indexes of durable records. `first` is the arrival of the first.
     fn apply(&mut self, records: &[Record], first: u64, rows: &[RowWrite]) -> Result<(), StoreError> {
         let view = self.view.clone();
-        let _applying = view.applying();
+        let mut applying = view.applying();
         for write in rows {
             self.put_row(write)?;
         }
@@ -287,6 +283,7 @@ impl Ledger {
             self.put_epoch(last.effects.epoch)?;
         }
         self.applied = Mark { arrival: self.arrival, log_bytes: self.log_bytes };
+        applying.done();
         Ok(())
     }
 
@@ -453,7 +450,8 @@ fn check_format(
     put(META_FORMAT, FORMAT_VERSION.to_be_bytes().to_vec())?;
     put(META_KIND, codec::encode(&settings.kind.to_string()))?;
     put(META_LINEAGE, codec::encode(&settings.lineage))?;
-    // Last: a store without it is a new one.
+    // Last, and behind a barrier of its own, for a crash may keep any of these: a store without it is a new one.
+    store.barrier()?;
     put(META_INCARNATION, codec::encode(&incarnation))?;
     store.barrier()?;
     Ok(incarnation)

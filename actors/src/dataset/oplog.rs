@@ -314,7 +314,7 @@ impl Handler<Status> for Oplog {
         let store = self.store.clone();
         let (received_commits, refused_commits) = (self.received_commits, self.refused_commits);
         let ask = async move {
-            if let Ok(status) = store.run(|ledger: &mut Ledger| status(ledger)).await {
+            if let Ok(status) = store.run_unless_busy(|ledger: &mut Ledger| status(ledger)).await {
                 // Whoever asked may have gone.
                 let _ = reply.send(LedgerStatus { received_commits, refused_commits, ..status });
             }

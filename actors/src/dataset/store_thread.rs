@@ -1,14 +1,13 @@
 //! The thread on which a dataset's ledger lives: no fsync ever blocks another dataset, a mailbox or the network.
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 
 use super::ledger::{Ledger, LedgerError};
 
 type Job = Box<dyn FnOnce(&mut Ledger) + Send>;
 
-/// Jobs that may wait. The oplog keeps one turn in flight, so this is never reached in order.
+/// Jobs that may wait; whoever brings more waits for room. A slow disk is no reason to give the dataset up.
 const JOBS_MAX: usize = 64;
 
 /// The thread is gone: it panicked or was told to stop.
@@ -19,7 +18,7 @@ pub struct StoreThreadGone;
 /// Runs jobs on a ledger, in order. Dropping the last clone settles the ledger and ends the thread.
 #[derive(Debug, Clone)]
 pub struct StoreThread {
-    jobs: SyncSender<Job>,
+    jobs: Sender<Job>,
 }
 
 /// A store thread that was just started.
@@ -39,13 +38,13 @@ impl StoreThread {
     /// # Errors
     /// When the system refuses another thread.
     pub fn start(name: &str, open: impl FnOnce() -> Result<Ledger, LedgerError> + Send + 'static) -> std::io::Result<Started> {
-        let (jobs, queue) = sync_channel(JOBS_MAX);
+        let (jobs, mut queue) = channel(JOBS_MAX);
         let (opened, when_opened) = oneshot::channel();
         let (closed, when_closed) = oneshot::channel();
         std::thread::Builder::new().name(format!("store-{name}")).spawn(move || {
             // Dropped after the ledger, on a panic too: whoever opens the directory next waits for it.
             let _closed = closed;
-            run(open, opened, &queue);
+            run(open, opened, &mut queue);
         })?;
         Ok(Started { thread: Self { jobs }, opened: when_opened, closed: when_closed })
     }
@@ -63,17 +62,31 @@ impl StoreThread {
             // Whoever asked may have gone; what was done stays done.
             let _ = reply.send(job(ledger));
         });
-        match self.jobs.try_send(job) {
-            Ok(()) => answer.await.map_err(|_| StoreThreadGone),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(StoreThreadGone),
-        }
+        self.jobs.send(job).await.map_err(|_| StoreThreadGone)?;
+        answer.await.map_err(|_| StoreThreadGone)
+    }
+
+    /// As [`StoreThread::run`], unless too much waits already: for what nobody needs late.
+    ///
+    /// # Errors
+    /// [`StoreThreadGone`] also when the job was not taken.
+    pub async fn run_unless_busy<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Ledger) -> T + Send + 'static,
+    ) -> Result<T, StoreThreadGone> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |ledger| {
+            let _ = reply.send(job(ledger));
+        });
+        self.jobs.try_send(job).map_err(|_| StoreThreadGone)?;
+        answer.await.map_err(|_| StoreThreadGone)
     }
 }
 
 fn run(
     open: impl FnOnce() -> Result<Ledger, LedgerError>,
     opened: oneshot::Sender<Result<(), LedgerError>>,
-    queue: &Receiver<Job>,
+    queue: &mut Receiver<Job>,
 ) {
     let mut ledger = match open() {
         Ok(ledger) => ledger,
@@ -82,7 +95,7 @@ fn run(
     if opened.send(Ok(())).is_err() {
         return;
     }
-    while let Ok(job) = queue.recv() {
+    while let Some(job) = queue.blocking_recv() {
         job(&mut ledger);
     }
     if let Err(error) = ledger.settle() {

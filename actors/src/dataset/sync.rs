@@ -99,6 +99,10 @@ pub struct Sync {
     context: SyncContext,
     vector: Arc<VersionVector>,
     sessions: BTreeMap<PeerId, Session>,
+    /// Whose pull ended last.
+    pulled_last: Option<PeerId>,
+    /// Sessions opened so far.
+    sessions_opened: u64,
     /// Writers that a pull is under way for, and from whom.
     claims: BTreeMap<WriterId, PeerId>,
     /// Writers whose clock is too far ahead.
@@ -118,6 +122,8 @@ impl Sync {
             context,
             vector,
             sessions: BTreeMap::new(),
+            pulled_last: None,
+            sessions_opened: 0,
             claims: BTreeMap::new(),
             held: BTreeMap::new(),
             stopped: BTreeSet::new(),
@@ -151,21 +157,43 @@ impl Sync {
         self.release_held();
         let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
         for peer in peers {
+            if let Some(session) = self.sessions.get_mut(&peer) {
+                // What the peer lacked it may have by now.
+                session.lacking.clear();
+            }
             self.compare(peer, ctx);
         }
     }
 
+    /// Compares vectors with a peer; once at a time, so that a slow peer is not asked the more the more it is announced.
     fn compare(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
-        let request = Request::Heads(Heads { dataset: self.dataset().to_wire(), digest: self.vector.digest() });
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        if session.comparing {
+            session.compare_again = true;
+            return;
+        }
+        (session.comparing, session.compare_again) = (true, false);
+        let number = session.number;
+        // What is the same is what was asked about, not what was written since.
+        let asked_about = self.vector.clone();
+        let request = Request::Heads(Heads { dataset: self.dataset().to_wire(), digest: asked_about.digest() });
         let asked = self.context.transport.request(peer, Class::Interactive, request);
-        ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| match answer {
-            Ok(Response::Heads(reply)) => {
-                actor.context.clock.do_send(PeerHolds { peer, held: reply.held });
-                let theirs = reply.heads.unwrap_or_else(|| (*actor.vector).clone());
-                actor.learn(peer, &theirs, ctx);
+        ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| {
+            let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
+            session.comparing = false;
+            let again = session.compare_again && answer.is_ok();
+            match answer {
+                Ok(Response::Heads(reply)) => {
+                    actor.context.clock.do_send(PeerHolds { peer, held: reply.held });
+                    let theirs = reply.heads.unwrap_or_else(|| (*asked_about).clone());
+                    actor.learn(peer, &theirs, ctx);
+                }
+                Ok(other) => tracing::debug!(dataset = %actor.dataset(), %peer, answer = ?other, "heads were not compared"),
+                Err(error) => tracing::debug!(dataset = %actor.dataset(), %peer, %error, "heads were not compared"),
             }
-            Ok(other) => tracing::debug!(dataset = %actor.dataset(), %peer, answer = ?other, "heads were not compared"),
-            Err(error) => tracing::debug!(dataset = %actor.dataset(), %peer, %error, "heads were not compared"),
+            if again {
+                actor.compare(peer, ctx);
+            }
         }));
     }
 
@@ -195,8 +223,9 @@ impl Sync {
 
     fn stop_writer(&mut self, writer: WriterId, ctx: &mut Context<Self>) {
         if self.stopped.insert(writer) {
-            ctx.run_later(STOPPED_FOR, move |actor, _| {
+            ctx.run_later(STOPPED_FOR, move |actor, ctx| {
                 actor.stopped.remove(&writer);
+                actor.pull_from_anyone(ctx);
             });
         }
     }
@@ -245,8 +274,12 @@ impl Handler<Accepted> for Sync {
         self.context.oplog.do_send(PeerKnows(own));
         self.context.confirmation.do_send(Audience::Joined(peer));
         // A refreshed `Hello` keeps what is under way.
-        let session = self.sessions.entry(peer).or_insert_with(Session::new);
-        session.tags = tags;
+        let opened = &mut self.sessions_opened;
+        let session = self.sessions.entry(peer).or_insert_with(|| {
+            *opened += 1;
+            Session::new(*opened)
+        });
+        session.greeted(tags);
         tracing::info!(dataset = %self.dataset(), %peer, "syncing");
         self.learn(peer, &hello.heads, ctx);
     }
@@ -254,11 +287,13 @@ impl Handler<Accepted> for Sync {
 
 impl Handler<Gone> for Sync {
     type Result = ();
-    fn handle(&mut self, Gone(peer): Gone, _: &mut Context<Self>) {
+    fn handle(&mut self, Gone(peer): Gone, ctx: &mut Context<Self>) {
         if self.sessions.remove(&peer).is_some() {
             self.claims.retain(|_, from| *from != peer);
             self.context.confirmation.do_send(Audience::Left(peer));
             self.context.clock.do_send(Forget(peer));
+            // What it was being asked for, another may have.
+            self.pull_from_anyone(ctx);
         }
     }
 }

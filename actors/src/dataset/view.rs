@@ -34,8 +34,9 @@ pub struct View {
     lineage: Lineage,
     kind: Kind,
     local_writer: WriterId,
-    /// Written while rows of a turn are applied, read by each read call: a commit's entries become visible together.
-    visible: RwLock<()>,
+    /// Written while rows of a turn are applied, read by each read call: a commit's entries become visible together. Holds
+    /// whether the rows are those of whole commits: not after a turn that broke off.
+    whole: RwLock<bool>,
     /// Who is told when a checksum fails; nobody while the ledger is being opened.
     damage: OnceLock<Damage>,
 }
@@ -48,7 +49,7 @@ impl View {
             lineage: settings.lineage,
             kind: settings.kind,
             local_writer: local_writer(settings.identity.peer()),
-            visible: RwLock::new(()),
+            whole: RwLock::new(true),
             damage: OnceLock::new(),
         }
     }
@@ -66,14 +67,17 @@ impl View {
         }
     }
 
-    /// Held while rows are applied.
-    pub(super) fn applying(&self) -> RwLockWriteGuard<'_, ()> {
-        // The lock guards no data of its own; a panic of another holder leaves nothing half done in memory.
-        self.visible.write().unwrap_or_else(PoisonError::into_inner)
+    /// Held while rows are applied. Dropped before it is [`Applying::done`], it leaves nothing to be read.
+    pub(super) fn applying(&self) -> Applying<'_> {
+        // Whatever another holder broke off, the value says.
+        let mut whole = self.whole.write().unwrap_or_else(PoisonError::into_inner);
+        *whole = false;
+        Applying(whole)
     }
 
-    fn reading(&self) -> RwLockReadGuard<'_, ()> {
-        self.visible.read().unwrap_or_else(PoisonError::into_inner)
+    fn reading(&self) -> Result<RwLockReadGuard<'_, bool>, StoreError> {
+        let whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
+        if *whole { Ok(whole) } else { Err(StoreError::Poisoned) }
     }
 
     /// The state of a document, checked.
@@ -102,7 +106,7 @@ impl View {
     /// # Errors
     /// When the store can't be read, or what it holds fails its checksum.
     pub fn get(&self, collection: &Collection, key: &Key) -> Result<Option<Document>, StoreError> {
-        let _reading = self.reading();
+        let _reading = self.reading()?;
         if self.kind == Kind::Append {
             return self.noting(self.get_record(collection, key));
         }
@@ -132,7 +136,7 @@ impl View {
     /// # Errors
     /// As [`View::get`].
     pub fn list(&self, collection: &Collection, query: &ListQuery) -> Result<Listing, StoreError> {
-        let _reading = self.reading();
+        let _reading = self.reading()?;
         let mut page = PageOfDocuments::new(query.limit.clamp(1, LISTING_LIMIT_MAX));
         match self.kind {
             Kind::Documents => self.noting(self.list_rows(collection, query, &mut page))?,
@@ -269,6 +273,16 @@ impl View {
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.store.size_bytes()
+    }
+}
+
+/// Rows of a turn are being applied.
+pub(super) struct Applying<'a>(RwLockWriteGuard<'a, bool>);
+
+impl Applying<'_> {
+    /// All of them are there.
+    pub fn done(&mut self) {
+        *self.0 = true;
     }
 }
 

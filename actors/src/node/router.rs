@@ -8,7 +8,7 @@ use anabranch_protocol::id::{DatasetId, Incarnation, PeerId, Salt};
 use anabranch_protocol::wire::{Hello, HelloReply, Refusal, RefusalCode, Request, Response, VERSION};
 use tokio::sync::oneshot;
 
-use super::sessions::{Judged, PeerSession, admit, introduce, judge_all};
+use super::sessions::{Judged, PeerSession, admit, introduce_all, judge_all};
 use super::{Datasets, NodeSettings};
 use crate::api::{PeerDataset, PeerInfo, PeerState};
 use crate::dataset::oplog::fill_random;
@@ -19,6 +19,9 @@ use crate::transport::{Class, SharedTransport, TransportEvent};
 const HELLO_RETRY: Duration = Duration::from_secs(2);
 /// How long a refused dataset is left alone before it is asked about again on the same connection.
 const REFUSED_RETRY: Duration = Duration::from_secs(15);
+
+/// Addresses remembered of one connected peer.
+const ADDRESSES_MAX: usize = 64;
 
 /// The network says something.
 #[derive(Message)]
@@ -55,7 +58,8 @@ impl Node {
         session.connected = true;
         session.dialed = dialed;
         session.connection += 1;
-        session.addresses.insert(address);
+        // Those of earlier connections are mostly ports that are gone.
+        session.addresses = std::iter::once(address).collect();
         let connection = session.connection;
         if dialed {
             self.greet_for_all(peer, ctx);
@@ -81,6 +85,7 @@ impl Node {
         session.rtt = None;
         session.incarnation = None;
         session.refused.clear();
+        session.retried.clear();
         session.unanswered.clear();
         for dataset in std::mem::take(&mut session.accepted) {
             if let Some(running) = self.datasets.get(&dataset).and_then(crate::dataset::DatasetHandle::running_now) {
@@ -104,13 +109,7 @@ impl Node {
     fn greet(&mut self, peer: PeerId, named: Vec<DatasetId>, ctx: &mut Context<Self>) {
         let Some(connection) = self.peers.get(&peer).map(|session| session.connection) else { return };
         let datasets = self.datasets.clone();
-        let introduced = async move {
-            let mut hellos = Vec::new();
-            for dataset in &named {
-                hellos.extend(introduce(&datasets, dataset).await);
-            }
-            hellos
-        };
+        let introduced = async move { introduce_all(&datasets, &named).await };
         ctx.spawn(introduced.into_actor(self).map(move |hellos, actor, ctx| {
             if actor.is_current(peer, connection) && !hellos.is_empty() {
                 actor.say_hello(peer, connection, hellos, ctx);
@@ -186,15 +185,22 @@ impl Node {
             return tracing::warn!(%peer, "two live stores of one identity: the second one is not synced with");
         }
         session.incarnation = Some(hello.incarnation);
-        session.addresses.extend(hello.listen.iter().cloned());
+        let room = ADDRESSES_MAX.saturating_sub(session.addresses.len());
+        session.addresses.extend(hello.listen.iter().take(room).cloned());
         for (dataset, refusal) in judged.refused {
             tracing::warn!(%dataset, %peer, %refusal, "the dataset is not synced with this peer");
             session.refused.insert(dataset.clone(), refusal.to_string());
             let connection = session.connection;
+            if !session.retried.insert(dataset.clone()) {
+                continue;
+            }
             // Configuration changes and restarts on either side end most refusals.
             ctx.run_later(REFUSED_RETRY, move |actor, ctx| {
-                if actor.is_current(peer, connection) && actor.peers.get(&peer).is_some_and(|s| s.refused.contains_key(&dataset))
-                {
+                let Some(session) = actor.peers.get_mut(&peer).filter(|s| s.connected && s.connection == connection) else {
+                    return;
+                };
+                session.retried.remove(&dataset);
+                if session.refused.contains_key(&dataset) {
                     actor.greet(peer, vec![dataset], ctx);
                 }
             });

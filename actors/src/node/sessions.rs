@@ -6,13 +6,11 @@ use std::time::Duration;
 use anabranch_protocol::handshake::judge;
 use anabranch_protocol::id::{DatasetId, Incarnation};
 use anabranch_protocol::wire::{DatasetHello, DatasetReply, Refusal, RefusalCode};
+use futures::future::join_all;
 use tokio::sync::oneshot;
 
 use super::Datasets;
 use crate::dataset::sync::{Accepted, Introduce};
-
-/// How long a greeting waits for a dataset that is being opened; it is greeted for once it runs.
-const INTRODUCE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A peer, connected or not.
 #[derive(Debug, Default)]
@@ -27,6 +25,9 @@ pub(super) struct PeerSession {
     pub accepted: BTreeSet<DatasetId>,
     /// Datasets that one side refused, and why.
     pub refused: BTreeMap<DatasetId, String>,
+    /// Refused datasets that will be asked about again: one time each, or two nodes that refuse each other would double their
+    /// questions with every answer.
+    pub retried: BTreeSet<DatasetId>,
     /// Datasets whose `Hello` was not answered yet.
     pub unanswered: BTreeSet<DatasetId>,
     /// Counts connections, so that a late answer of an earlier one is not taken for one of this.
@@ -60,21 +61,35 @@ impl Judged {
     }
 }
 
+/// How long a `Hello` waits for a dataset that is being opened. Peers are greeted for it anew once it runs, so that the others
+/// need not wait for it.
+const OPENING_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How this node introduces one of its datasets; `None` while it does not run.
-pub(super) async fn introduce(datasets: &Datasets, dataset: &DatasetId) -> Option<DatasetHello> {
-    let running = tokio::time::timeout(INTRODUCE_TIMEOUT, datasets.get(dataset)?.running()).await.ok()?.ok()?;
-    let (reply, hello) = oneshot::channel();
-    running.sync.do_send(Introduce(reply));
-    hello.await.ok()
+async fn introduce(datasets: &Datasets, dataset: &DatasetId) -> Option<DatasetHello> {
+    let introduced = async {
+        let running = datasets.get(dataset)?.running().await.ok()?;
+        let (reply, hello) = oneshot::channel();
+        running.sync.do_send(Introduce(reply));
+        hello.await.ok()
+    };
+    tokio::time::timeout(OPENING_PATIENCE, introduced).await.ok().flatten()
+}
+
+/// How this node introduces some of its datasets; those that don't run are left out.
+pub(super) async fn introduce_all(datasets: &Datasets, named: &[DatasetId]) -> Vec<DatasetHello> {
+    let hellos = join_all(named.iter().map(|dataset| introduce(datasets, dataset))).await;
+    hellos.into_iter().flatten().collect()
 }
 
 /// Judges each dataset of a peer's `Hello`.
 pub(super) async fn judge_all(datasets: &Datasets, theirs: Vec<DatasetHello>) -> Judged {
     let mut judged = Judged::default();
-    for hello in theirs {
-        // A decoded message never spells `primary` out.
-        let Some(dataset) = DatasetId::from_wire(hello.dataset.as_ref()) else { continue };
-        match verdict(datasets, &dataset, &hello).await {
+    // A decoded message never spells `primary` out.
+    let named = theirs.into_iter().filter_map(|hello| Some((DatasetId::from_wire(hello.dataset.as_ref())?, hello)));
+    let verdicts = named.map(|(dataset, hello)| async { (verdict(datasets, &dataset, &hello).await, dataset, hello) });
+    for (verdict, dataset, hello) in join_all(verdicts).await {
+        match verdict {
             Ok(ours) => {
                 judged.ours.push(ours);
                 judged.accepted.push((dataset, hello));

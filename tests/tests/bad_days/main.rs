@@ -1,5 +1,6 @@
 //! Bad days, each on real processes over loopback.
 
+mod addresses;
 mod apart;
 mod clocks;
 mod copies;

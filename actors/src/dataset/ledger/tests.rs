@@ -188,6 +188,43 @@ fn a_peer_that_has_more_of_our_line_ends_it_for_good() {
 }
 
 #[test]
+fn a_turn_that_breaks_off_while_rows_are_put_shows_nothing_by_half() {
+    let directory = Path::new("/nowhere/primary");
+    for fails_after in 0..30 {
+        let plan = FaultPlan::default();
+        let engine = FaultEngine::new(Arc::new(MemoryEngine::default()), plan.clone());
+        let mut random = 0;
+        let mut ledger = open(&engine, directory, &mut random);
+        ledger.write(now(1), &[pair(1, 10)], &mut entropy(&mut random)).unwrap();
+        plan.reload(&format!("put:error:after={fails_after}")).unwrap();
+        let failed = ledger.write(now(2), &[pair(2, 10)], &mut entropy(&mut random)).is_err();
+        let query = ListQuery { limit: 10, ..ListQuery::default() };
+        if let Ok(page) = ledger.view().list(&orders(), &query) {
+            // The newest document of its own key, and the one under the common key.
+            let values: Vec<_> = page.documents.iter().rev().take(2).map(|document| &document.value).collect();
+            assert_eq!(values.first(), values.last(), "after {fails_after} puts, failed: {failed}");
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_a_store_is_made_leaves_one_that_opens() {
+    let directory = Path::new("/nowhere/primary");
+    for seed in 0..64 {
+        let memory = MemoryEngine::default();
+        let plan = FaultPlan::default();
+        let engine = FaultEngine::new(Arc::new(memory.clone()), plan.clone());
+        let mut random = 0;
+        plan.reload(&format!("barrier:error:after={}", seed % 4)).unwrap();
+        let opened = Ledger::open(&engine, directory, 1 << 20, settings(Kind::Documents), &mut entropy(&mut random));
+        assert!(opened.is_err());
+        memory.crash_seeded(directory, seed);
+        let mut ledger = open(&engine, directory, &mut random);
+        ledger.write(now(1), &[pair(1, 10)], &mut entropy(&mut random)).unwrap();
+    }
+}
+
+#[test]
 fn a_record_that_was_durable_and_broke_is_reported() {
     let memory = MemoryEngine::default();
     let directory = Path::new("/nowhere/primary");

@@ -1,6 +1,6 @@
 //! Pulls: missing commits, verbatim, paged by bytes. While a page is being made durable the next one is on its way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -38,6 +38,8 @@ enum PullError {
     Refused(Refusal),
     #[error("the peer answered with another message")]
     OtherMessage,
+    #[error("nothing new came of what the peer says it has")]
+    Nothing,
 }
 
 /// A page is durable here, or what was wrong with its commits.
@@ -48,9 +50,21 @@ pub(super) struct PageTaken {
     verdicts: Vec<Verdict>,
 }
 
+/// A pull ended. A message, so that it comes after those about the pull's pages.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct PullEnded {
+    peer: PeerId,
+    session: u64,
+    outcome: Result<(), PullError>,
+    page_bytes: usize,
+    lacking: BTreeSet<WriterId>,
+}
+
 /// One pull: everything a peer had when it began, page after page.
 struct Puller {
     peer: PeerId,
+    session: u64,
     transport: SharedTransport,
     oplog: Addr<Oplog>,
     sync: Addr<Sync>,
@@ -58,6 +72,10 @@ struct Puller {
     lineage: Lineage,
     registration: Registration,
     page_bytes: usize,
+    /// Writers that the peer could not serve whole enough.
+    lacking: BTreeSet<WriterId>,
+    /// Commits that were new here.
+    applied: usize,
 }
 
 /// A page that the oplog is making durable.
@@ -69,11 +87,17 @@ struct InFlight {
 impl Sync {
     /// Pulls what `peer` has and we lack, unless a pull from it is under way.
     pub(super) fn pull(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
-        let left_alone = self.left_alone();
+        let under_way = self.sessions.values().filter(|session| session.pulling).count();
+        if under_way >= self.context.sync.max_peers {
+            // The end of any pull begins the next one.
+            return;
+        }
+        let mut left_alone = self.left_alone();
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         if session.pulling || session.waiting {
             return;
         }
+        left_alone.extend(&session.lacking);
         let wants = plan_pull(&self.vector, &session.theirs, &left_alone);
         if wants.is_empty() {
             return;
@@ -81,6 +105,7 @@ impl Sync {
         session.pulling = true;
         let mut puller = Puller {
             peer,
+            session: session.number,
             transport: self.context.transport.clone(),
             oplog: self.context.oplog.clone(),
             sync: ctx.address(),
@@ -88,43 +113,38 @@ impl Sync {
             lineage: self.context.replica.lineage,
             registration: self.context.replica.registration.clone(),
             page_bytes: session.page_bytes,
+            lacking: BTreeSet::new(),
+            applied: 0,
         };
         self.claims.extend(wants.iter().map(|want| (want.writer, peer)));
         tracing::debug!(dataset = %self.dataset(), %peer, writers = wants.len(), "pulling");
         let pull = async move {
             let outcome = puller.run(wants).await;
-            (outcome, puller.page_bytes)
+            let Puller { peer, session, page_bytes, lacking, sync, .. } = puller;
+            sync.do_send(PullEnded { peer, session, outcome, page_bytes, lacking });
         };
-        ctx.spawn(
-            pull.into_actor(self).map(move |(outcome, page_bytes), actor, ctx| actor.pull_ended(peer, outcome, page_bytes, ctx)),
-        );
+        ctx.spawn(pull.into_actor(self));
     }
 
-    fn pull_ended(&mut self, peer: PeerId, outcome: Result<(), PullError>, page_bytes: usize, ctx: &mut Context<Self>) {
-        self.claims.retain(|_, from| *from != peer);
+    fn pull_failed(&mut self, peer: PeerId, error: &PullError, ctx: &mut Context<Self>) {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
-        session.pulling = false;
-        session.page_bytes = page_bytes;
-        match outcome {
-            Ok(()) => session.pull_succeeded(),
-            Err(error) => {
-                let delay = session.next_delay();
-                session.waiting = true;
-                tracing::info!(dataset = %self.context.replica.dataset, %peer, %error, ?delay, "a pull failed; it is tried again");
-                ctx.run_later(delay, move |actor, ctx| {
-                    if let Some(session) = actor.sessions.get_mut(&peer) {
-                        session.waiting = false;
-                    }
-                    actor.pull_from_anyone(ctx);
-                });
+        let (number, delay) = (session.number, session.next_delay());
+        session.waiting = true;
+        tracing::info!(dataset = %self.context.replica.dataset, %peer, %error, ?delay, "a pull failed; it is tried again");
+        ctx.run_later(delay, move |actor, ctx| {
+            if let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) {
+                session.waiting = false;
             }
-        }
-        self.pull_from_anyone(ctx);
+            actor.pull_from_anyone(ctx);
+        });
     }
 
-    /// What one peer did not deliver, another may.
-    fn pull_from_anyone(&mut self, ctx: &mut Context<Self>) {
-        let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
+    /// What one peer did not deliver, another may. The one after whose pull ended last comes first: with more peers than turns
+    /// each gets one.
+    pub(super) fn pull_from_anyone(&mut self, ctx: &mut Context<Self>) {
+        let later = |peer: &PeerId| self.pulled_last.is_none_or(|last| *peer > last);
+        let (mut peers, rest): (Vec<_>, Vec<_>) = self.sessions.keys().copied().partition(later);
+        peers.extend(rest);
         peers.into_iter().for_each(|peer| self.pull(peer, ctx));
     }
 }
@@ -136,8 +156,32 @@ impl Handler<PageTaken> for Sync {
     }
 }
 
+impl Handler<PullEnded> for Sync {
+    type Result = ();
+    fn handle(&mut self, ended: PullEnded, ctx: &mut Context<Self>) {
+        let PullEnded { peer, session: number, outcome, page_bytes, lacking } = ended;
+        let Some(session) = self.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
+        self.claims.retain(|_, from| *from != peer);
+        self.pulled_last = Some(peer);
+        session.pulling = false;
+        session.page_bytes = page_bytes;
+        session.lacking.extend(lacking);
+        match outcome {
+            Ok(()) => session.pull_succeeded(),
+            Err(error) => self.pull_failed(peer, &error, ctx),
+        }
+        self.pull_from_anyone(ctx);
+    }
+}
+
 impl Puller {
-    async fn run(&mut self, mut wants: Vec<Want>) -> Result<(), PullError> {
+    /// Pulls until the peer has no more; an error too if nothing came of it, or it would be tried again without a pause.
+    async fn run(&mut self, wants: Vec<Want>) -> Result<(), PullError> {
+        self.pages(wants).await?;
+        if self.applied == 0 && self.lacking.is_empty() { Err(PullError::Nothing) } else { Ok(()) }
+    }
+
+    async fn pages(&mut self, mut wants: Vec<Want>) -> Result<(), PullError> {
         let mut in_flight: Option<InFlight> = None;
         loop {
             let (commits, more) = self.page(&wants).await?;
@@ -177,6 +221,9 @@ impl Puller {
         for incomplete in &page.incomplete {
             let writer = incomplete.writer;
             tracing::debug!(dataset = %self.dataset, peer = %self.peer, %writer, "the peer lacks sections that are registered here");
+            if wants.iter().any(|want| want.writer == writer) {
+                self.lacking.insert(writer);
+            }
         }
         let commits = intake::verify(page.frames, self.dataset.clone(), self.lineage).await?;
         Ok((commits, page.more))
@@ -192,12 +239,14 @@ impl Puller {
         }
     }
 
-    /// Waits until a page is durable; whether all of it was taken in, so that going on makes sense.
-    async fn settle(&self, page: InFlight) -> Result<bool, PullError> {
+    /// Waits until a page is durable; whether all of it was taken in and something of it was new, so that going on makes sense.
+    async fn settle(&mut self, page: InFlight) -> Result<bool, PullError> {
         let received = intake::verdicts(page.received).await?;
+        let applied = received.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied)).count();
         let whole = received.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate));
+        self.applied += applied;
         self.sync.do_send(PageTaken { commits: page.commits, verdicts: received.verdicts });
-        Ok(whole)
+        Ok(whole && applied > 0)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::id::PeerId;
+use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Push, Pushed, Request, Response};
 use serde_bytes::ByteBuf;
 
@@ -43,7 +44,7 @@ impl Sync {
             let writer = commit.writer();
             // Only what continues what the peer has; who is known to have it is left out. The rest is pulled.
             let continues = session.expected.seq(&writer) + 1 == commit.header().seq;
-            if !continues || !commit.missing_for(&session.tags).is_empty() {
+            if !continues || session.refused.contains(&writer) || !commit.missing_for(&session.tags).is_empty() {
                 continue;
             }
             let bytes = commit.weight();
@@ -75,7 +76,8 @@ impl Sync {
             return;
         }
         session.pushing = true;
-        let (mut frames, mut bytes) = (Vec::new(), 0);
+        let number = session.number;
+        let (mut frames, mut bytes, mut heads) = (Vec::new(), 0, VersionVector::new());
         while let Some((commit, weight)) = session.outbox.pop_front() {
             if !frames.is_empty() && (bytes + weight > PUSH_BYTES_MAX || frames.len() >= PUSH_FRAMES_MAX) {
                 session.outbox.push_front((commit, weight));
@@ -83,31 +85,34 @@ impl Sync {
             }
             bytes += weight;
             session.outbox_bytes -= weight;
+            heads.set(commit.writer(), commit.head());
             frames.push(ByteBuf::from(commit.bytes_for(&session.tags)));
         }
         let request = Request::Push(Push { dataset: self.context.replica.dataset.to_wire(), frames });
         let sent = self.context.transport.request(peer, Class::Interactive, request);
         ctx.spawn(sent.into_actor(self).map(move |answer, actor, ctx| {
+            let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
+            session.pushing = false;
             match answer {
-                Ok(Response::Pushed(pushed)) => actor.pushed(peer, pushed, ctx),
+                Ok(Response::Pushed(pushed)) => actor.pushed(peer, &heads, pushed, ctx),
                 Ok(other) => actor.push_failed(peer, &format!("{other:?}")),
                 Err(error) => actor.push_failed(peer, &error.to_string()),
-            }
-            if let Some(session) = actor.sessions.get_mut(&peer) {
-                session.pushing = false;
             }
             actor.push(peer, ctx);
         }));
     }
 
-    fn pushed(&mut self, peer: PeerId, pushed: Pushed, ctx: &mut Context<Self>) {
+    fn pushed(&mut self, peer: PeerId, heads: &VersionVector, pushed: Pushed, ctx: &mut Context<Self>) {
         self.context.clock.do_send(PeerHolds { peer, held: pushed.held });
-        if !pushed.complete
-            && let Some(session) = self.sessions.get_mut(&peer)
-        {
+        let statement = pushed.confirmation.verify(self.dataset(), self.lineage());
+        if let (false, Some(session)) = (pushed.complete, self.sessions.get_mut(&peer)) {
             session.forget_pushes();
+            // Not pushed again before the peer moved on: what it refused once it would refuse as often as it is sent.
+            let has = |writer| statement.as_ref().map_or(0, |statement| statement.vector.seq(writer));
+            let refused = heads.iter().filter(|(writer, head)| has(writer) < head.seq);
+            session.refused.extend(refused.map(|(writer, _)| *writer));
         }
-        match pushed.confirmation.verify(self.dataset(), self.lineage()) {
+        match statement {
             Ok(statement) if statement.peer == peer => {
                 let vector = statement.vector.clone();
                 self.context.confirmation.do_send(Stated { from: peer, statement, signed: pushed.confirmation });

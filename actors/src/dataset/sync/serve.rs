@@ -1,13 +1,17 @@
 //! Answers to peers.
 
+use std::sync::Arc;
+
 use actix::prelude::*;
+use anabranch_protocol::commit::Commit;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{PeerId, WriterId};
 use anabranch_protocol::replica::Verdict;
-use anabranch_protocol::vector::{Head, VersionVector};
+use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Confirm, Heads, HeadsReply, Pull, Push, Pushed, Refusal, RefusalCode, Request, Response};
 use tokio::sync::oneshot;
 
+use super::super::clock::PeerHas;
 use super::super::confirmation::{StateFor, Stated};
 use super::super::oplog::Received;
 use super::intake;
@@ -96,16 +100,12 @@ impl Sync {
         }));
     }
 
-    /// Who pushes a commit has it: it is not pushed back.
-    fn sender_has(&mut self, peer: PeerId, commits: &[anabranch_protocol::commit::Commit]) {
-        let heads: VersionVector = commits
-            .iter()
-            .map(|commit| (commit.writer(), commit.head()))
-            .collect::<Vec<(WriterId, Head)>>()
-            .into_iter()
-            .collect();
+    /// Who pushes a commit has it: it is not pushed back, and the peer does not show as lacking it.
+    fn sender_has(&mut self, peer: PeerId, commits: &[Commit]) {
+        let heads: VersionVector = commits.iter().map(|commit| (commit.writer(), commit.head())).collect();
         if let Some(session) = self.sessions.get_mut(&peer) {
             session.learn(&heads);
+            self.context.clock.do_send(PeerHas { peer, vector: Arc::new(session.theirs.clone()) });
         }
     }
 

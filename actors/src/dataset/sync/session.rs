@@ -1,16 +1,19 @@
 //! What is known of one peer, and what is under way with it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_protocol::commit::Commit;
+use anabranch_protocol::id::WriterId;
 use anabranch_protocol::registration::TagSet;
 use anabranch_protocol::vector::VersionVector;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 /// See the module documentation.
 pub(super) struct Session {
+    /// Tells it from earlier ones with the same peer: what those left under way ends without touching this one.
+    pub number: u64,
     /// What the peer registered.
     pub tags: TagSet,
     /// What it has for certain.
@@ -21,7 +24,14 @@ pub(super) struct Session {
     pub outbox: VecDeque<(Arc<Commit>, usize)>,
     pub outbox_bytes: usize,
     pub pushing: bool,
+    /// Writers whose commits the peer did not take in when they were pushed: it pulls them once it can.
+    pub refused: BTreeSet<WriterId>,
     pub pulling: bool,
+    /// Writers of which the peer lacks sections that are registered here: another peer has to deliver them.
+    pub lacking: BTreeSet<WriterId>,
+    /// Vectors are being compared, and whether there is reason to do it once more.
+    pub comparing: bool,
+    pub compare_again: bool,
     /// A retry is scheduled.
     pub waiting: bool,
     /// Page size that the link took without delay, bytes.
@@ -39,15 +49,20 @@ fn backoff() -> ExponentialBackoff {
 }
 
 impl Session {
-    pub fn new() -> Self {
+    pub fn new(number: u64) -> Self {
         Self {
+            number,
             tags: TagSet::All,
             theirs: VersionVector::new(),
             expected: VersionVector::new(),
             outbox: VecDeque::new(),
             outbox_bytes: 0,
             pushing: false,
+            refused: BTreeSet::new(),
             pulling: false,
+            lacking: BTreeSet::new(),
+            comparing: false,
+            compare_again: false,
             waiting: false,
             page_bytes: super::pull::PAGE_BYTES_MIN,
             backoff: backoff(),
@@ -56,6 +71,7 @@ impl Session {
 
     /// The peer has at least this.
     pub fn learn(&mut self, theirs: &VersionVector) {
+        self.refused.retain(|writer| theirs.seq(writer) <= self.theirs.seq(writer));
         self.theirs.join(theirs);
         self.expected.join(theirs);
     }
@@ -65,6 +81,15 @@ impl Session {
         self.outbox.clear();
         self.outbox_bytes = 0;
         self.expected = self.theirs.clone();
+    }
+
+    /// The peer said `Hello` (again): whatever it refused or failed to deliver before may be otherwise now.
+    pub fn greeted(&mut self, tags: TagSet) {
+        self.tags = tags;
+        self.waiting = false;
+        self.refused.clear();
+        self.lacking.clear();
+        self.backoff = backoff();
     }
 
     /// How long to wait before the next try.
