@@ -9,6 +9,9 @@ use anabranch_protocol::replica::WriteRefusal;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
+pub use crate::dataset::aside::{DropAsideError, SetAside};
+pub use crate::dataset::supervisor::Order;
+
 /// A document or record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
@@ -59,6 +62,8 @@ pub struct DatasetInfo {
     pub restarts: u64,
     /// What it holds and where it stands; none while it can't tell.
     pub contents: Option<DatasetContents>,
+    /// Damaged stores that were set aside and are kept until they are dropped.
+    pub set_aside: Vec<SetAside>,
 }
 
 /// What a running dataset holds.

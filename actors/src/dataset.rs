@@ -8,18 +8,22 @@
 //! └─ Sync           pushes, pulls, answers
 //! ```
 
+pub mod aside;
 pub mod clock;
 pub mod confirmation;
+mod damage;
 pub mod death_watch;
 mod handle;
 mod identity;
 mod layout;
 pub mod ledger;
 mod log;
+mod opener;
 pub mod oplog;
 pub mod store_thread;
 pub mod supervisor;
 pub mod sync;
+pub mod ticket;
 pub mod view;
 
 pub use handle::DatasetHandle;

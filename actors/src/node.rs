@@ -1,5 +1,6 @@
 //! The node: supervises datasets, routes by dataset id, owns the transport handle.
 
+mod operate;
 mod router;
 mod sessions;
 
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use self::router::{AskPeers, DatasetReady, Event, Node};
 use crate::api::{CollectionInfo, DatasetError, DatasetInfo, Document, ListQuery, Listing, PeerInfo, WriteError};
 use crate::dataset::DatasetHandle;
+use crate::dataset::aside::Asides;
 use crate::dataset::supervisor::SupervisorContext;
 use crate::store::StoreEngine;
 use crate::transport::{SharedTransport, TransportEvent};
@@ -104,6 +106,7 @@ impl NodeHandle {
                 cache_bytes,
                 transport: transport.clone(),
                 ready: ready.clone(),
+                asides: Asides::in_data_dir(&settings.data_dir, dataset),
             };
             (dataset.clone(), DatasetHandle::start(context))
         };

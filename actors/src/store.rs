@@ -16,6 +16,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(test)]
 mod contract;
@@ -71,6 +72,21 @@ pub trait StoreEngine: Send + Sync + fmt::Debug {
     /// Opens or creates the store in `dir`, using at most about `cache_bytes` of memory for its cache.
     fn open(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Store>, OpenError>;
 }
+
+/// How long opening the store in `dir` may take before it counts as damaged: damage can make an engine spin for ever.
+///
+/// sled needs 0.3–7 s for 400 MB, so the limit grows with the files. `base` is for a small store.
+#[must_use]
+pub fn open_limit(dir: &Path, base: Duration) -> Duration {
+    /// Bytes that may take one more second.
+    const BYTES_PER_SECOND: u64 = 50_000_000;
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let bytes: u64 = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+    base + Duration::from_millis(bytes.saturating_mul(1_000) / BYTES_PER_SECOND)
+}
+
+/// How long a small store may take to open.
+pub const OPEN_LIMIT: Duration = Duration::from_millis(4_500);
 
 /// Why an operation on an open store failed.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod dataset;
 mod keygen;
 mod query;
 mod tables;
@@ -40,6 +41,8 @@ enum Command {
     Peers(query::QueryArgs),
     /// Show the datasets of a running node.
     Datasets(query::QueryArgs),
+    /// Pause, resume or restart a dataset of a running node.
+    Dataset(dataset::DatasetArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  anabranch completions bash > ~/.local/share/bash-completion/completions/anabranch")]
     Completions {
@@ -116,6 +119,7 @@ fn dispatch(command: Command, world: World) -> Result<(), Failure> {
         Command::Status(args) => query::status(&args),
         Command::Peers(args) => query::peers(&args),
         Command::Datasets(args) => query::datasets(&args),
+        Command::Dataset(args) => dataset::dataset(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "anabranch", &mut std::io::stdout());
             Ok(())

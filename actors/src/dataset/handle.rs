@@ -8,10 +8,13 @@ use anabranch_protocol::id::{Collection, DatasetId, Key, WriterId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::Instant;
 
+use super::aside::{Asides, DropAsideError, SetAside};
 use super::clock::{AskStandings, Standings};
-use super::oplog::{LedgerStatus, Status, Write};
-use super::supervisor::{DatasetSupervisor, Gate, Open, Running, Shutdown, SupervisorContext};
+use super::oplog::{LedgerStatus, Oplog, Status, Write};
+use super::supervisor::{DatasetSupervisor, Gate, Open, Order, Running, Shutdown, SupervisorContext};
+use super::ticket::{Outcome, Ticket};
 use super::view::View;
 use crate::api::{
     CollectionInfo, DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError,
@@ -116,15 +119,73 @@ impl DatasetHandle {
         let kib = u32::try_from((request.weight() >> 10).max(WRITE_KIB_MIN)).unwrap_or(WAITING_KIB_MAX).min(WAITING_KIB_MAX);
         let waiting = (WAITING_KIB_MAX as usize - self.waiting.available_permits()) / WRITE_KIB_MIN;
         let permit = self.waiting.clone().try_acquire_many_owned(kib).map_err(|_| self.overloaded(waiting))?;
+        let mut waiting = (request, permit);
+        let deadline = Instant::now() + OPEN_TIMEOUT;
         // Not the rest: a view that is held keeps the store from being opened again.
-        let oplog = self.running().await?.oplog;
-        let (reply, outcome) = oneshot::channel();
-        oplog.do_send(Write { request, reply, permit });
-        // Dropped unanswered: the oplog ended before it began with this write.
-        match tokio::time::timeout(DISK_PATIENCE, outcome).await {
-            Ok(outcome) => outcome.unwrap_or_else(|_| Err(self.not_begun().into())),
-            Err(_) => Err(WriteError::Unknown { dataset: self.dataset().clone(), reason: NO_ANSWER.to_owned() }),
+        let mut oplog = self.running().await?.oplog;
+        loop {
+            let (reply, outcome) = oneshot::channel();
+            oplog.do_send(Write(Ticket::new(waiting.0, waiting.1, reply)));
+            match tokio::time::timeout(DISK_PATIENCE, outcome).await {
+                Ok(Ok(Outcome::Done(outcome))) => return outcome,
+                // The oplog ended before it began with this write: the next one takes it.
+                Ok(Ok(Outcome::NotBegun(request, permit))) => {
+                    waiting = (request, permit);
+                    oplog = self.oplog_after(&oplog, deadline).await?;
+                }
+                Ok(Err(_)) => return Err(self.not_begun().into()),
+                Err(_) => return Err(WriteError::Unknown { dataset: self.dataset().clone(), reason: NO_ANSWER.to_owned() }),
+            }
         }
+    }
+
+    /// The oplog that comes after one that ended.
+    async fn oplog_after(&self, ended: &Addr<Oplog>, deadline: Instant) -> Result<Addr<Oplog>, DatasetError> {
+        let mut gate = self.gate.clone();
+        let settled = gate.wait_for(|gate| match gate {
+            Gate::Running(running) => running.oplog != *ended,
+            Gate::Down { state, .. } => *state != DatasetState::Restarting,
+            Gate::Idle | Gate::Opening => false,
+        });
+        match tokio::time::timeout_at(deadline, settled).await {
+            Ok(Ok(gate)) => match &*gate {
+                Gate::Running(running) => Ok(running.oplog.clone()),
+                Gate::Down { state, reason, retry_after } => Err(DatasetError::Unavailable {
+                    dataset: self.dataset().clone(),
+                    state: *state,
+                    reason: reason.clone(),
+                    retry_after: *retry_after,
+                }),
+                Gate::Idle | Gate::Opening => unreachable!("waited for the gate to settle"),
+            },
+            Ok(Err(_)) | Err(_) => Err(self.not_begun()),
+        }
+    }
+
+    /// Does what an operator asks; resolves once callers see it.
+    pub async fn order(&self, order: Order) {
+        // A supervisor that ended is told of by every other answer.
+        let _ = self.supervisor.send(order).await;
+    }
+
+    /// What is set aside of the dataset, as last seen.
+    #[must_use]
+    pub fn set_aside(&self) -> Vec<SetAside> {
+        self.asides().known()
+    }
+
+    /// Deletes for ever what was set aside under a name.
+    ///
+    /// # Errors
+    /// [`DropAsideError`].
+    pub async fn drop_aside(&self, name: String) -> Result<(), DropAsideError> {
+        let asides = self.asides().clone();
+        let dropped = tokio::task::spawn_blocking(move || asides.drop_aside(&name)).await;
+        dropped.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
+    }
+
+    fn asides(&self) -> &Arc<Asides> {
+        &self.context.asides
     }
 
     fn not_begun(&self) -> DatasetError {
@@ -200,6 +261,7 @@ impl DatasetHandle {
             reason: None,
             restarts: *self.restarts.borrow(),
             contents: None,
+            set_aside: self.set_aside(),
         };
         let running = match tokio::time::timeout(STATUS_TIMEOUT, self.running()).await {
             Ok(Ok(running)) => running,

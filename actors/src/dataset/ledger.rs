@@ -497,5 +497,7 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).ok_or_else(|| StoreError::Corrupt(format!("{name} fails its checksum")))
 }
 
+mod verify;
+
 #[cfg(test)]
 mod tests;

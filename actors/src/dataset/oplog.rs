@@ -11,13 +11,14 @@ use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{DatasetId, Incarnation};
-use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterState, Written};
+use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterState};
 use anabranch_protocol::vector::VersionVector;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::death_watch::DeathWatch;
 use super::ledger::{Committed, Ledger};
 use super::store_thread::StoreThread;
+use super::ticket::{Begun, Ticket};
 use crate::api::WriteError;
 use crate::node::Clock as WallClockSource;
 use crate::store::StoreError;
@@ -30,14 +31,7 @@ const TURN_BYTES_MAX: usize = 1 << 20;
 /// A local write.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Write {
-    /// What.
-    pub request: WriteRequest,
-    /// Where the outcome goes.
-    pub reply: oneshot::Sender<Result<Written, WriteError>>,
-    /// Its place in the bounded queue, given back with the outcome.
-    pub permit: OwnedSemaphorePermit,
-}
+pub struct Write(pub Ticket);
 
 /// Verified commits of a peer.
 #[derive(Message)]
@@ -106,46 +100,11 @@ pub struct Status(pub oneshot::Sender<LedgerStatus>);
 #[rtype(result = "()")]
 pub struct Stop;
 
-/// A write that waits for its outcome. Dropped without one, it says whether it was begun: nothing is ever left without an answer,
-/// and a write that may have happened is never called refused.
-struct Pending {
-    reply: Option<oneshot::Sender<Result<Written, WriteError>>>,
-    dataset: DatasetId,
-    begun: bool,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Pending {
-    fn answer(&mut self, outcome: Result<Written, WriteError>) {
-        if let Some(reply) = self.reply.take() {
-            // A client that went away does not undo its write.
-            let _ = reply.send(outcome);
-        }
-    }
-
-    fn answer_failure(&mut self, error: &StoreError) {
-        let dataset = self.dataset.clone();
-        self.answer(Err(match error {
-            StoreError::NoSpace => WriteError::NoSpace { dataset },
-            other => WriteError::Unknown { dataset, reason: other.to_string() },
-        }));
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if self.begun {
-            let reason = "the dataset went down while it was written".to_owned();
-            self.answer(Err(WriteError::Unknown { dataset: self.dataset.clone(), reason }));
-        }
-    }
-}
-
 /// Writes that become one commit, and who waits for them.
 #[derive(Default)]
 struct Group {
     requests: Vec<WriteRequest>,
-    waiting: VecDeque<Pending>,
+    waiting: VecDeque<Begun>,
 }
 
 impl Group {
@@ -156,13 +115,13 @@ impl Group {
             Ok((outcomes, committed)) => {
                 self.requests.drain(..outcomes.len());
                 let undecided = self.waiting.split_off(outcomes.len());
-                for (mut pending, outcome) in self.waiting.into_iter().zip(outcomes) {
-                    pending.answer(outcome.map_err(WriteError::from));
+                for (mut begun, outcome) in self.waiting.into_iter().zip(outcomes) {
+                    begun.answer(outcome.map_err(WriteError::from));
                 }
                 Ok((Self { requests: self.requests, waiting: undecided }, committed))
             }
             Err(error) => {
-                self.waiting.iter_mut().for_each(|pending| pending.answer_failure(&error));
+                self.waiting.iter_mut().for_each(|begun| begun.answer_failure(&error));
                 Err(error)
             }
         }
@@ -175,7 +134,7 @@ pub struct Oplog {
     store: StoreThread,
     clock: Arc<dyn WallClockSource>,
     told: Vec<Recipient<Told>>,
-    writes: VecDeque<(WriteRequest, Pending)>,
+    writes: VecDeque<Ticket>,
     received: VecDeque<Receive>,
     /// A turn is on the store thread.
     in_flight: bool,
@@ -221,16 +180,17 @@ impl Oplog {
     fn start_writes(&mut self, ctx: &mut Context<Self>) {
         let mut group = Group::default();
         let mut bytes = 0;
-        while let Some((request, mut pending)) = self.writes.pop_front() {
-            let full = group.requests.len() >= TURN_REQUESTS_MAX || bytes + request.weight() > TURN_BYTES_MAX;
+        while let Some(ticket) = self.writes.pop_front() {
+            let weight = ticket.weight();
+            let full = group.requests.len() >= TURN_REQUESTS_MAX || bytes + weight > TURN_BYTES_MAX;
             if full && !group.requests.is_empty() {
-                self.writes.push_front((request, pending));
+                self.writes.push_front(ticket);
                 break;
             }
-            bytes += request.weight();
-            pending.begun = true;
+            bytes += weight;
+            let (request, begun) = ticket.begin(&self.dataset);
             group.requests.push(request);
-            group.waiting.push_back(pending);
+            group.waiting.push_back(begun);
         }
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
@@ -238,9 +198,8 @@ impl Oplog {
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((undecided, committed))) => {
                 // What did not fit this commit goes first into the next one.
-                for (request, mut pending) in undecided.requests.into_iter().zip(undecided.waiting).rev() {
-                    pending.begun = false;
-                    actor.writes.push_front((request, pending));
+                for (request, begun) in undecided.requests.into_iter().zip(undecided.waiting).rev() {
+                    begun.again(request).into_iter().for_each(|ticket| actor.writes.push_front(ticket));
                 }
                 actor.finish_turn(committed, ctx);
             }
@@ -315,9 +274,8 @@ impl Actor for Oplog {
 
 impl Handler<Write> for Oplog {
     type Result = ();
-    fn handle(&mut self, Write { request, reply, permit }: Write, ctx: &mut Context<Self>) {
-        let pending = Pending { reply: Some(reply), dataset: self.dataset.clone(), begun: false, _permit: permit };
-        self.writes.push_back((request, pending));
+    fn handle(&mut self, Write(ticket): Write, ctx: &mut Context<Self>) {
+        self.writes.push_back(ticket);
         self.next_turn(ctx);
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -16,16 +17,20 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::aside::Asides;
 use super::clock::{Clock, ClockSettings};
 use super::confirmation::{Confirmation, ConfirmationSettings};
+use super::damage::{Damage, Damaged};
 use super::death_watch::{ChildEnded, DeathWatch};
 use super::ledger::Ledger;
-use super::oplog::{Oplog, Stop, TellAlso, fill_random};
+use super::opener::Opener;
+use super::oplog::{Oplog, Stop, TellAlso};
 use super::store_thread::{Started, StoreThread};
 use super::sync::{Sync, SyncContext};
 use super::view::View;
 use crate::api::DatasetState;
 use crate::node::{DatasetSettings, NodeSettings};
+use crate::store::{OPEN_LIMIT, open_limit};
 use crate::transport::SharedTransport;
 
 /// Restarts within [`BUDGET_WINDOW`] before the dataset counts as failed.
@@ -36,6 +41,13 @@ const BUDGET_WINDOW: Duration = Duration::from_secs(60);
 const FAILED_RETRY: Duration = Duration::from_secs(30);
 /// How long the store thread of dead children may take to close its store.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Past the time limit of its store, how long reading what it holds may take until the whole attempt counts as hanging.
+const RECOVER_GRACE: Duration = Duration::from_secs(15);
+/// How long the store thread of a damaged store may take to let go of it.
+const DAMAGED_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What callers of a paused dataset are told to wait.
+const PAUSED_RETRY: Duration = Duration::from_secs(5);
 
 /// What callers see of a dataset.
 #[derive(Debug, Clone)]
@@ -77,6 +89,18 @@ pub struct Running {
 #[rtype(result = "()")]
 pub struct Open;
 
+/// What an operator may ask of a dataset. In effect, as far as callers see, when it is answered.
+#[derive(Message, Debug, Clone, Copy, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub enum Order {
+    /// Rebuild the children from disk, with a new restart budget; ends a pause.
+    Restart,
+    /// Close the store and answer nobody, until resumed or until the process starts again.
+    Pause,
+    /// End the pause.
+    Resume,
+}
+
 /// Stops the dataset; resolves once its store is closed.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -92,6 +116,23 @@ pub(crate) struct SupervisorContext {
     pub transport: SharedTransport,
     /// Told each time the dataset runs anew, so that peers are greeted for it.
     pub ready: mpsc::UnboundedSender<DatasetId>,
+    /// What was set aside of this dataset.
+    pub asides: Arc<Asides>,
+}
+
+impl SupervisorContext {
+    /// Where everything of the dataset is.
+    pub fn directory(&self) -> PathBuf {
+        self.asides.directory().to_owned()
+    }
+}
+
+/// Why an attempt ended before the dataset ran.
+enum Unopened {
+    /// The store can't be used, as it says.
+    Failed(String),
+    /// Nothing was heard of it.
+    Hangs(String),
 }
 
 /// See the module documentation.
@@ -105,6 +146,13 @@ pub struct DatasetSupervisor {
     recent_restarts: VecDeque<Instant>,
     backoff: ExponentialBackoff,
     stopping: bool,
+    paused: bool,
+    /// Counts attempts to run: what belongs to an earlier one is too late.
+    attempt: u64,
+    /// What the next attempt sets the store aside for.
+    damaged: Option<String>,
+    /// The store was once read as a whole in this process.
+    audited: bool,
 }
 
 /// What the store says when it was opened.
@@ -127,6 +175,10 @@ impl DatasetSupervisor {
             recent_restarts: VecDeque::new(),
             backoff: backoff(),
             stopping: false,
+            paused: false,
+            attempt: 0,
+            damaged: None,
+            audited: false,
         }
     }
 
@@ -141,32 +193,55 @@ impl DatasetSupervisor {
         }
     }
 
-    fn directory(&self) -> PathBuf {
-        self.context.node.data_dir.join("datasets").join(self.context.dataset.as_str())
+    fn opener(&mut self, ctx: &mut Context<Self>, abandoned: Arc<AtomicBool>) -> Opener {
+        Opener {
+            engine: self.context.node.engine.clone(),
+            directory: self.context.directory(),
+            cache_bytes: self.context.cache_bytes,
+            settings: self.replica_settings(),
+            asides: self.context.asides.clone(),
+            damage: Damage::new(self.attempt, ctx.address().recipient()),
+            known_damage: self.damaged.take(),
+            audit: !self.audited,
+            abandoned,
+        }
     }
 
     fn open(&mut self, ctx: &mut Context<Self>) {
-        let (engine, directory, cache_bytes) = (self.context.node.engine.clone(), self.directory(), self.context.cache_bytes);
-        let settings = self.replica_settings();
-        let open = move || Ledger::open(&*engine, &directory, cache_bytes, settings, &mut fill_random);
+        self.attempt += 1;
+        let attempt = self.attempt;
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let opener = self.opener(ctx, abandoned.clone());
+        let limit = open_limit(&opener.directory, OPEN_LIMIT) + RECOVER_GRACE;
+        let open = move || opener.open();
         let Started { thread: store, opened, closed } = match StoreThread::start(self.context.dataset.as_str(), open) {
             Ok(started) => started,
             Err(error) => return self.fail(&format!("its store thread can't be started: {error}"), ctx),
         };
         self.closed = Some(closed);
         let opening = async move {
-            match opened.await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(error.to_string()),
-                Err(_) => return Err("its store thread panicked while it opened the store".to_owned()),
+            match tokio::time::timeout(limit, opened).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => return Err(Unopened::Failed(error.to_string())),
+                Ok(Err(_)) => return Err(Unopened::Failed("its store thread panicked while it opened the store".to_owned())),
+                Err(_) => return Err(Unopened::Hangs(format!("what the store holds was not read within {limit:?}"))),
             }
             let facts = |ledger: &mut Ledger| (ledger.view().clone(), ledger.replica().vector().clone(), ledger.incarnation());
-            let (view, vector, incarnation) = store.run(facts).await.map_err(|gone| gone.to_string())?;
+            let (view, vector, incarnation) = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
             Ok(Opened { store, view, vector, incarnation })
         };
-        ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| match opened {
+        ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| match opened {
+            // Paused or restarted meanwhile: the store is closed again.
+            _ if actor.attempt != attempt => {}
             Ok(opened) => actor.start_children(opened, ctx),
-            Err(reason) => actor.fail(&reason, ctx),
+            Err(Unopened::Failed(reason)) => actor.fail(&reason, ctx),
+            Err(Unopened::Hangs(reason)) => {
+                // The thread is left behind; should it ever come back, it must not touch what takes the store's place.
+                abandoned.store(true, Ordering::Release);
+                actor.closed = None;
+                actor.damaged = Some(reason.clone());
+                actor.fail(&reason, ctx);
+            }
         }));
     }
 
@@ -174,7 +249,12 @@ impl DatasetSupervisor {
         if self.stopping {
             return;
         }
+        if let Some(reason) = self.damaged.clone() {
+            drop(opened);
+            return self.fail(&format!("its store is damaged: {reason}"), ctx);
+        }
         self.generation += 1;
+        self.audited = true;
         let Opened { store, view, vector, incarnation } = opened;
         let vector = Arc::new(vector);
         let (dataset, node) = (self.context.dataset.clone(), &self.context.node);
@@ -235,7 +315,7 @@ impl DatasetSupervisor {
 
     /// Rebuilds everything from disk, after a delay, within the budget.
     fn fail(&mut self, reason: &str, ctx: &mut Context<Self>) {
-        if self.stopping {
+        if self.stopping || self.paused {
             return;
         }
         let now = Instant::now();
@@ -252,16 +332,23 @@ impl DatasetSupervisor {
         tracing::error!(dataset = %self.context.dataset, reason, ?delay, state = state.as_str(), "the dataset went down");
         self.stop_children(Gate::Down { state, reason: reason.to_owned(), retry_after: delay.max(Duration::from_secs(1)) });
         self.restarts.send_modify(|count| *count += 1);
+        self.reopen(delay, ctx);
+    }
+
+    /// Opens again once the store is closed.
+    fn reopen(&mut self, delay: Duration, ctx: &mut Context<Self>) {
+        let attempt = self.attempt;
         let closed = self.closed.take();
+        let patience = if self.damaged.is_some() { DAMAGED_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
         let pause = async move {
             if let Some(closed) = closed {
                 // Resolves with an error when the thread ends: that is the signal. A hanging store is left behind.
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
+                let _ = tokio::time::timeout(patience, closed).await;
             }
             tokio::time::sleep(delay).await;
         };
-        ctx.spawn(pause.into_actor(self).map(|(), actor, ctx| {
-            if !actor.stopping {
+        ctx.spawn(pause.into_actor(self).map(move |(), actor, ctx| {
+            if !actor.stopping && !actor.paused && actor.attempt == attempt {
                 actor.open(ctx);
             }
         }));
@@ -298,6 +385,47 @@ impl Handler<ChildEnded> for DatasetSupervisor {
         if current {
             let reason = ended.reason.unwrap_or_else(|| format!("its {} actor panicked", ended.child));
             self.fail(&reason, ctx);
+        }
+    }
+}
+
+impl Handler<Damaged> for DatasetSupervisor {
+    type Result = ();
+    fn handle(&mut self, Damaged { attempt, reason }: Damaged, ctx: &mut Context<Self>) {
+        if attempt != self.attempt {
+            return;
+        }
+        self.damaged = Some(reason.clone());
+        if matches!(*self.gate.borrow(), Gate::Running(_)) {
+            self.fail(&format!("its store is damaged: {reason}"), ctx);
+        }
+    }
+}
+
+impl Handler<Order> for DatasetSupervisor {
+    type Result = ();
+    fn handle(&mut self, order: Order, ctx: &mut Context<Self>) {
+        let resumed = match order {
+            _ if self.stopping => false,
+            Order::Pause => {
+                self.paused = true;
+                self.attempt += 1;
+                let reason = "paused by its operator, until resumed or until the node starts again".to_owned();
+                self.stop_children(Gate::Down { state: DatasetState::Paused, reason, retry_after: PAUSED_RETRY });
+                false
+            }
+            Order::Resume => self.paused,
+            Order::Restart => true,
+        };
+        if resumed {
+            tracing::info!(dataset = %self.context.dataset, ?order, "the dataset is opened anew");
+            self.paused = false;
+            self.attempt += 1;
+            self.recent_restarts.clear();
+            let reason = "restarted by its operator".to_owned();
+            let retry_after = Duration::from_secs(1);
+            self.stop_children(Gate::Down { state: DatasetState::Restarting, reason, retry_after });
+            self.reopen(Duration::ZERO, ctx);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use anabranch_protocol::commit::{Change, Commit};
 use anabranch_protocol::conflict::{Row, Stamp};
@@ -15,6 +15,7 @@ use anabranch_protocol::replica::{Record, ReplicaSettings, Rows, parse_record_ke
 use anabranch_protocol::wire::{Incomplete, Kind, Page};
 use serde_bytes::ByteBuf;
 
+use super::damage::Damage;
 use super::layout;
 use super::log::{self, Found};
 use crate::api::{Document, ListQuery, Listing};
@@ -36,6 +37,8 @@ pub struct View {
     /// Written while rows of a turn are applied, read by each read call: a commit's entries become visible together. Holds
     /// whether the rows are those of whole commits: not after a turn that broke off.
     whole: RwLock<bool>,
+    /// Who is told when a checksum fails; nobody while the ledger is being opened.
+    damage: OnceLock<Damage>,
 }
 
 impl View {
@@ -47,6 +50,20 @@ impl View {
             kind: settings.kind,
             local_writer: local_writer(settings.identity.peer()),
             whole: RwLock::new(true),
+            damage: OnceLock::new(),
+        }
+    }
+
+    /// From now on what fails its checksum is reported.
+    pub(super) fn report_damage_to(&self, damage: Damage) {
+        // Set once per open store.
+        let _ = self.damage.set(damage);
+    }
+
+    fn noting<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match self.damage.get() {
+            Some(damage) => damage.noting(result),
+            None => result,
         }
     }
 
@@ -91,9 +108,9 @@ impl View {
     pub fn get(&self, collection: &Collection, key: &Key) -> Result<Option<Document>, StoreError> {
         let _reading = self.reading()?;
         if self.kind == Kind::Append {
-            return self.get_record(collection, key);
+            return self.noting(self.get_record(collection, key));
         }
-        let row = self.load_row(collection, key)?;
+        let row = self.noting(self.load_row(collection, key))?;
         Ok(row.and_then(|row| row.value.map(|value| Document { key: key.clone(), value, stamp: row.stamp })))
     }
 
@@ -122,8 +139,8 @@ impl View {
         let _reading = self.reading()?;
         let mut page = PageOfDocuments::new(query.limit.clamp(1, LISTING_LIMIT_MAX));
         match self.kind {
-            Kind::Documents => self.list_rows(collection, query, &mut page)?,
-            Kind::Append => self.list_records(collection, query, &mut page)?,
+            Kind::Documents => self.noting(self.list_rows(collection, query, &mut page))?,
+            Kind::Append => self.noting(self.list_records(collection, query, &mut page))?,
         }
         Ok(page.finish())
     }
@@ -193,6 +210,10 @@ impl View {
     /// # Errors
     /// As [`View::get`].
     pub fn page(&self, wants: &[Want], tags: &TagSet, bytes_max: usize) -> Result<Page, StoreError> {
+        self.noting(self.read_page(wants, tags, bytes_max))
+    }
+
+    fn read_page(&self, wants: &[Want], tags: &TagSet, bytes_max: usize) -> Result<Page, StoreError> {
         let mut page = Page { dataset: self.dataset.to_wire(), frames: Vec::new(), more: false, incomplete: Vec::new() };
         let mut bytes = 0;
         for want in wants {
@@ -223,6 +244,14 @@ impl View {
 
     fn arrival(&self, writer: &WriterId, seq: u64) -> Result<Option<u64>, StoreError> {
         let found = self.store.get(&layout::seq_index(writer, seq))?;
+        if found.is_none() {
+            let key = layout::line_key(writer);
+            let line = self.store.get(&key)?.and_then(|line| layout::decode_line(&key, &line));
+            // The index row is put before the line: a line that is past it has lost it.
+            if line.is_some_and(|(_, line)| line.head.seq >= seq) {
+                return Err(StoreError::Corrupt(format!("commit {seq} of {writer} is not in its index")));
+            }
+        }
         Ok(found.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes))
     }
 
@@ -260,7 +289,7 @@ impl Applying<'_> {
 impl Rows for View {
     type Error = StoreError;
     fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, StoreError> {
-        self.load_row(collection, key)
+        self.noting(self.load_row(collection, key))
     }
 }
 

@@ -4,7 +4,7 @@
 //! from another thread. Rules are separated by `;` or line ends; `#` begins a comment up to the line's end. A rule is
 //!
 //! ```text
-//! <call>:<fault>[:when=before|after][:after=<n>][:count=<n>|forever][:ms=<n>]
+//! <call>:<fault>[:when=before|after][:after=<n>][:count=<n>|forever][:ms=<n>][:dataset=<name>]
 //! ```
 //!
 //! | part | values |
@@ -14,6 +14,7 @@
 //! | `when` | strike `before` the call reaches the wrapped store (default), or `after` it succeeded there |
 //! | `after` | let this many calls pass first, counted from when the rule was set; default 0 |
 //! | `count` | strike this often, then never again; `forever` until the plan is cleared; default 1 |
+//! | `dataset` | strike, and count, only calls on the store whose directory has this name; default all |
 //!
 //! `barrier:enospc:after=50:count=3` lets 50 barriers pass and fails three; `put:delay:ms=20:count=forever` makes every
 //! put slow; `open:hang` holds the next open until the plan is reloaded or cleared. The first rule that strikes wins.
@@ -50,10 +51,11 @@ impl FaultEngine {
 
 impl StoreEngine for FaultEngine {
     fn open(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Store>, OpenError> {
-        refuse_open(self.plan.strike(Call::Open, When::Before), dir)?;
+        let dataset = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        refuse_open(self.plan.strike(Call::Open, When::Before, &dataset), dir)?;
         let inner = self.inner.open(dir, cache_bytes)?;
-        refuse_open(self.plan.strike(Call::Open, When::After), dir)?;
-        Ok(Arc::new(FaultStore { inner, plan: self.plan.clone(), poisoned: AtomicBool::new(false) }))
+        refuse_open(self.plan.strike(Call::Open, When::After, &dataset), dir)?;
+        Ok(Arc::new(FaultStore { inner, plan: self.plan.clone(), dataset, poisoned: AtomicBool::new(false) }))
     }
 }
 
@@ -71,14 +73,15 @@ fn refuse_open(fault: Option<Fault>, dir: &Path) -> Result<(), OpenError> {
 struct FaultStore {
     inner: Arc<dyn Store>,
     plan: FaultPlan,
+    dataset: String,
     poisoned: AtomicBool,
 }
 
 impl FaultStore {
     fn read<T>(&self, call: Call, inner: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        refuse(self.plan.strike(call, When::Before))?;
+        refuse(self.plan.strike(call, When::Before, &self.dataset))?;
         let result = inner()?;
-        refuse(self.plan.strike(call, When::After))?;
+        refuse(self.plan.strike(call, When::After, &self.dataset))?;
         Ok(result)
     }
 

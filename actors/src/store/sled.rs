@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{OpenError, Row, Store, StoreEngine, StoreError, Visitor, check_sizes};
+use super::{OPEN_LIMIT, OpenError, Row, Store, StoreEngine, StoreError, Visitor, check_sizes, open_limit};
 
 /// Size of a log segment. Frozen: sled refuses a directory that was made with another size.
 pub const SEGMENT_BYTES: usize = 2 * 1024 * 1024;
@@ -46,8 +46,7 @@ const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Opens sled databases.
 #[derive(Debug, Clone)]
 pub struct SledEngine {
-    /// How long `open` may take before the directory is reported as damaged. sled needs 0.3–7 s for 400 MB; damage can
-    /// make it spin for ever.
+    /// How long `open` may take before the directory is reported as damaged, for a small one: see [`open_limit`].
     pub open_timeout: Duration,
     /// Size of a log segment, a power of two: [`SEGMENT_BYTES`] everywhere but in tests that want many small segments.
     pub segment_bytes: usize,
@@ -55,7 +54,7 @@ pub struct SledEngine {
 
 impl Default for SledEngine {
     fn default() -> Self {
-        Self { open_timeout: Duration::from_secs(30), segment_bytes: SEGMENT_BYTES }
+        Self { open_timeout: OPEN_LIMIT, segment_bytes: SEGMENT_BYTES }
     }
 }
 
@@ -67,19 +66,23 @@ impl StoreEngine for SledEngine {
         let body = move || {
             let result = catch_unwind(AssertUnwindSafe(|| opening.run()));
             let result = result.unwrap_or_else(|panic| Err(opening.corrupt(panic_text(&*panic))));
-            // Nobody waits any more after the time limit; the store that came late is dropped here.
-            done.send(result).ok();
+            if let Err(late) = done.send(result) {
+                // Nobody waits any more, and another store may live in the directory by now: the snapshot that sled just wrote
+                // into it by name is not its own. Without any snapshot sled reads the whole log.
+                drop(late);
+                let _ = opening.remove_snapshots(|name| name.starts_with("snap."));
+            }
         };
         thread::Builder::new()
             .name("store-open".to_owned())
             .spawn(body)
             .map_err(|error| OpenError::Io { dir: dir.display().to_string(), reason: error.to_string() })?;
-        match outcome.recv_timeout(self.open_timeout) {
+        let limit = open_limit(dir, self.open_timeout);
+        match outcome.recv_timeout(limit) {
             Ok(result) => result.map(|store| Arc::new(store) as Arc<dyn Store>),
-            Err(_) => Err(OpenError::Corrupt {
-                dir: dir.display().to_string(),
-                reason: format!("it did not open within {:?}", self.open_timeout),
-            }),
+            Err(_) => {
+                Err(OpenError::Corrupt { dir: dir.display().to_string(), reason: format!("it did not open within {limit:?}") })
+            }
         }
     }
 }
@@ -136,16 +139,17 @@ impl Opening {
             TryLockError::WouldBlock => OpenError::InUse(self.dir.display().to_string()),
             TryLockError::Error(error) => self.io(&error),
         })?;
-        let settled = log.sync_all().and_then(|()| self.remove_unfinished_snapshots());
+        let settled = log
+            .sync_all()
+            .and_then(|()| self.remove_snapshots(|name| name.starts_with("snap.") && name.ends_with(".generating")));
         settled.and_then(|()| sync_directory(&self.dir)).map_err(|error| self.io(&error))
     }
 
-    fn remove_unfinished_snapshots(&self) -> io::Result<()> {
+    fn remove_snapshots(&self, unwanted: impl Fn(&str) -> bool) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             let name = entry.file_name();
-            let name = name.to_string_lossy();
-            if name.starts_with("snap.") && name.ends_with(".generating") {
+            if unwanted(&name.to_string_lossy()) {
                 fs::remove_file(entry.path())?;
             }
         }

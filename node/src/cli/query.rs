@@ -22,7 +22,7 @@ pub struct QueryArgs {
     token_file: Option<PathBuf>,
     /// Print JSON, for scripts.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub fn status(args: &QueryArgs) -> Result<(), Failure> {
@@ -58,15 +58,22 @@ fn print_json(value: &Json) -> Result<(), Failure> {
     Ok(())
 }
 
+fn authorized<B>(request: ureq::RequestBuilder<B>, token: Option<&str>) -> ureq::RequestBuilder<B> {
+    match token {
+        Some(token) => request.header("Authorization", format!("Bearer {token}")),
+        None => request,
+    }
+}
+
 /// A node that is asked over HTTP.
-struct Node {
+pub(super) struct Node {
     url: String,
     token: Option<String>,
     agent: ureq::Agent,
 }
 
 impl Node {
-    fn of(args: &QueryArgs) -> Result<Self, Failure> {
+    pub(super) fn of(args: &QueryArgs) -> Result<Self, Failure> {
         let url = args.node.trim_end_matches('/');
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
         let read = |file: &PathBuf| {
@@ -79,12 +86,21 @@ impl Node {
     }
 
     fn ask(&self, path: &str) -> Result<Json, Failure> {
+        self.answer(path, |url, agent| authorized(agent.get(url), self.token.as_deref()).call())
+    }
+
+    /// Tells the node to do something.
+    pub(super) fn tell(&self, path: &str) -> Result<Json, Failure> {
+        self.answer(path, |url, agent| authorized(agent.post(url), self.token.as_deref()).send_empty())
+    }
+
+    fn answer(
+        &self,
+        path: &str,
+        send: impl FnOnce(&str, &ureq::Agent) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Json, Failure> {
         let url = format!("{}{path}", self.url);
-        let mut request = self.agent.get(&url);
-        if let Some(token) = &self.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let mut response = request.call().map_err(|error| {
+        let mut response = send(&url, &self.agent).map_err(|error| {
             Failure::Other(format!(
                 "no answer from {}: {error}. Is the node running? Start it with `anabranch run`, or name its address with --node",
                 self.url

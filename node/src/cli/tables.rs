@@ -37,7 +37,7 @@ pub fn datasets(datasets: &Json) -> String {
             size(&dataset["disk_bytes"]),
             dataset["vector"].as_object().map_or_else(|| "-".to_owned(), |vector| vector.len().to_string()),
             if collections.is_empty() { "nothing".to_owned() } else { collections.join(",") },
-            reason(&dataset["reason"]),
+            note(dataset),
         ]);
     }
     trimmed(&table)
@@ -104,6 +104,19 @@ fn text(value: &Json) -> String {
     }
 }
 
+/// Why the dataset doesn't run, and what was set aside of it.
+fn note(dataset: &Json) -> String {
+    let reason = reason(&dataset["reason"]);
+    let aside = items(&dataset["set_aside"]);
+    let Some(last) = aside.last() else { return reason };
+    let path = text(&last["path"]);
+    let kept = match aside.len() {
+        1 => format!("a damaged store was set aside: {path}"),
+        count => format!("{count} damaged stores were set aside, the last: {path}"),
+    };
+    if reason.is_empty() { kept } else { format!("{reason}; {kept}") }
+}
+
 fn reason(value: &Json) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
@@ -130,6 +143,12 @@ mod tests {
             table.contains("logs") && table.contains("failed") && table.contains("disk broke") && table.contains('-'),
             "{table}"
         );
+    }
+
+    #[test]
+    fn a_dataset_shows_what_was_set_aside() {
+        let rows = json!([{ "dataset_id": "logs", "state": "running", "set_aside": [{ "path": "/d/logs.aside-1" }] }]);
+        assert!(datasets(&rows).contains("set aside: /d/logs.aside-1"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use anabranch_actors::api::{DatasetContents, DatasetInfo};
 use serde::Serialize;
 
+use super::operate::AsideRow;
 use super::problem::Problem;
 use super::{Api, target};
 
@@ -18,6 +19,7 @@ struct Row {
     state: &'static str,
     reason: Option<String>,
     restarts: u64,
+    set_aside: Vec<AsideRow>,
     #[serde(flatten)]
     contents: Option<Contents>,
 }
@@ -64,6 +66,7 @@ fn row(info: DatasetInfo) -> Row {
         state: info.state.as_str(),
         reason: info.reason,
         restarts: info.restarts,
+        set_aside: info.set_aside.into_iter().map(AsideRow::from).collect(),
         contents: info.contents.map(contents),
     }
 }

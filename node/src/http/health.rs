@@ -82,6 +82,7 @@ mod tests {
             reason: reason.map(str::to_owned),
             restarts: 0,
             contents: None,
+            set_aside: Vec::new(),
         }
     }
 

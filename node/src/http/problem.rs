@@ -68,10 +68,11 @@ impl Problem {
         let detail = error.to_string();
         match error {
             DatasetError::Unknown(dataset) => Self::unknown_dataset(dataset.as_str()).in_dataset(dataset),
-            DatasetError::Unavailable { dataset, retry_after, .. } => {
+            DatasetError::Unavailable { dataset, state, retry_after, .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "dataset-unavailable", "The dataset can't answer now", detail)
                     .in_dataset(dataset)
                     .retry_after(*retry_after)
+                    .with("state", state.as_str())
             }
             DatasetError::Overloaded { dataset, retry_after, .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", "Too many requests wait already", detail)

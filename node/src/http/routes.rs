@@ -4,7 +4,7 @@ use actix_web::web::{ServiceConfig, delete, get, patch, post, put, resource, to}
 use actix_web::{Resource, Route};
 
 use super::not_yet::{no_such_method, no_such_path, not_yet};
-use super::{batch, collections, datasets, docs, health, ingest, list, node_page, peers};
+use super::{batch, collections, datasets, docs, health, ingest, list, node_page, operate, peers};
 
 /// Adds the API's paths to an application.
 pub fn configure(app: &mut ServiceConfig) {
@@ -23,9 +23,11 @@ pub fn configure(app: &mut ServiceConfig) {
     path("/v1/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
     path("/v1/datasets", vec![get().to(datasets::list), post().to(not_yet)]);
     path("/v1/datasets/{d}", vec![get().to(datasets::show), delete().to(not_yet)]);
-    for action in ["restart", "pause", "resume"] {
-        path(&format!("/v1/datasets/{{d}}/{action}"), vec![post().to(not_yet)]);
-    }
+    path("/v1/datasets/{d}/restart", vec![post().to(operate::restart)]);
+    path("/v1/datasets/{d}/pause", vec![post().to(operate::pause)]);
+    path("/v1/datasets/{d}/resume", vec![post().to(operate::resume)]);
+    path("/v1/datasets/{d}/aside", vec![get().to(operate::list_aside)]);
+    path("/v1/datasets/{d}/aside/{name}", vec![delete().to(operate::drop_aside)]);
     path("/v1/datasets/{d}/budget", vec![patch().to(not_yet)]);
     path("/v1/datasets/{d}/batch", vec![post().to(batch::post)]);
     path("/v1/datasets/{d}/ingest", vec![post().to(ingest::post)]);

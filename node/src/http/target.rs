@@ -23,6 +23,11 @@ pub fn key(request: &HttpRequest) -> Result<Key, Problem> {
     Ok(Key::new(&decoded(rest)?)?)
 }
 
+/// What was set aside, in `/v1/datasets/{d}/aside/{name}`; the dataset knows which names there are.
+pub fn aside(request: &HttpRequest) -> Result<String, Problem> {
+    segment(request.uri().path(), 5)
+}
+
 /// The peer in `/v1/peers/{peer_id}` and the like: the segment at `index`, counted from 1.
 fn segment(path: &str, index: usize) -> Result<String, Problem> {
     decoded(path.split('/').nth(index).unwrap_or_default())

@@ -4,6 +4,7 @@ mod addresses;
 mod apart;
 mod clocks;
 mod copies;
+mod damage;
 mod disks;
 mod kills;
 mod lines;

@@ -46,6 +46,8 @@ pub struct FaultRule {
     pub count: Option<u64>,
     /// How long [`Fault::Delay`] lasts.
     pub delay: Duration,
+    /// Only calls on the store in a directory of this name.
+    pub dataset: Option<String>,
 }
 
 /// Why a plan's text was refused; the plan is as it was.
@@ -107,9 +109,9 @@ impl FaultPlan {
     }
 
     /// The fault for this call, if one is due. Delays and hangs are served here, panics raised.
-    pub(super) fn strike(&self, call: Call, when: When) -> Option<Fault> {
+    pub(super) fn strike(&self, call: Call, when: When, dataset: &str) -> Option<Fault> {
         let mut state = self.state();
-        let rule = state.take_due(call, when)?;
+        let rule = state.take_due(call, when, dataset)?;
         match rule.fault {
             Fault::Hang => {
                 let edition = state.edition;
@@ -132,9 +134,12 @@ impl FaultPlan {
 }
 
 impl State {
-    fn take_due(&mut self, call: Call, when: When) -> Option<FaultRule> {
+    fn take_due(&mut self, call: Call, when: When, dataset: &str) -> Option<FaultRule> {
         let mut due = None;
-        for rule in self.rules.iter_mut().filter(|rule| rule.call == call && rule.when == when) {
+        let meant = |rule: &FaultRule| {
+            rule.call == call && rule.when == when && rule.dataset.as_ref().is_none_or(|named| named == dataset)
+        };
+        for rule in self.rules.iter_mut().filter(|rule| meant(rule)) {
             if rule.after > 0 {
                 rule.after -= 1;
             } else if due.is_none() && rule.count != Some(0) {
@@ -167,7 +172,7 @@ fn parse_rule(text: &str) -> Result<FaultRule, String> {
     let mut parts = text.split(':');
     let call = parse_call(parts.next().unwrap_or_default())?;
     let fault = parse_fault(parts.next().ok_or("the fault is missing")?)?;
-    let mut rule = FaultRule { call, fault, when: When::Before, after: 0, count: Some(1), delay: Duration::ZERO };
+    let mut rule = FaultRule { call, fault, when: When::Before, after: 0, count: Some(1), delay: Duration::ZERO, dataset: None };
     for part in parts {
         match part.split_once('=') {
             Some(("when", "before")) => rule.when = When::Before,
@@ -176,7 +181,8 @@ fn parse_rule(text: &str) -> Result<FaultRule, String> {
             Some(("count", "forever")) => rule.count = None,
             Some(("count", number)) => rule.count = Some(parse_number(number)?),
             Some(("ms", number)) => rule.delay = Duration::from_millis(parse_number(number)?),
-            _ => return Err(format!("{part:?} is none of when=, after=, count=, ms=")),
+            Some(("dataset", name)) => rule.dataset = Some(name.to_owned()),
+            _ => return Err(format!("{part:?} is none of when=, after=, count=, ms=, dataset=")),
         }
     }
     if (rule.fault == Fault::Delay) == rule.delay.is_zero() {

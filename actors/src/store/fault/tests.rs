@@ -83,3 +83,12 @@ fn rules_are_read_from_text_and_bad_ones_change_nothing() {
     }
     assert_eq!(plan.rules(), 2);
 }
+
+#[test]
+fn a_rule_for_one_dataset_leaves_the_others_alone() {
+    let plan: FaultPlan = "get:error:after=1:dataset=logs".parse().expect("valid");
+    let engine = FaultEngine::new(Arc::new(MemoryEngine::default()), plan);
+    let [logs, primary] = ["/d/logs", "/d/primary"].map(|dir| engine.open(Path::new(dir), 0).expect("opens"));
+    assert!((0..3).all(|_| primary.get(b"k").is_ok()));
+    assert_eq!([(); 3].map(|()| logs.get(b"k").is_ok()), [true, false, true]);
+}

@@ -1,0 +1,270 @@
+//! Is what the store holds what it says it holds? Damage can be silent: an engine may skip what it can't read.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use anabranch_protocol::fingerprint::{RowHasher, Tally};
+use anabranch_protocol::id::{Collection, Hash, Key, WriterId};
+use anabranch_protocol::replica::{Line, Record};
+use anabranch_protocol::wire::Kind;
+
+use super::{Ledger, META_CLOCK, saved};
+use crate::dataset::layout;
+use crate::dataset::log::{self, Found};
+use crate::dataset::view::{local_writer, record_index_keys};
+use crate::store::StoreError;
+
+/// Records up to the newest that are read at every open.
+const NEWEST_RECORDS: u64 = 16;
+/// Stores up to this size are read as a whole when the process opens them first, bytes on disk.
+const AUDIT_BYTES_MAX: u64 = 64 << 20;
+
+impl Ledger {
+    /// Checks what is cheap at any size: each line's newest commit is in the log and hashes to what the line says, the newest
+    /// records are whole and known to their lines, and clock and tallies are what they left.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] says what is damaged.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let saved = saved(&*self.store)?;
+        for (writer, line) in &saved.lines {
+            let commit = self.commit_at(writer, line.head.seq)?;
+            if commit != Some(*line) {
+                return Err(damaged(format!("the newest commit of {writer} is not what its line says")));
+            }
+            if saved.clock < line.head.hlc {
+                return Err(damaged(format!("the clock is behind the newest commit of {writer}")));
+            }
+        }
+        if self.arrival > 0 && self.store.get(&layout::meta(META_CLOCK))?.is_none() {
+            return Err(damaged("the clock is gone".to_owned()));
+        }
+        for arrival in self.arrival.saturating_sub(NEWEST_RECORDS) + 1..=self.arrival {
+            let record = self.record_at(arrival)?;
+            if let Some(commit) = &record.commit {
+                let known = saved.lines.get(&commit.writer()).map_or(0, |line| line.head.seq);
+                if known < commit.header().seq {
+                    return Err(damaged(format!("the line of {} misses commits of the log", commit.writer())));
+                }
+            }
+            let last = arrival == self.arrival;
+            if last && record.effects.tallies.iter().any(|(collection, tally)| saved.tallies.get(collection) != Some(tally)) {
+                return Err(damaged("tallies are not what the newest record left".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads everything in a small store: the log from its first record, every chain, every index row, every document.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] says what is damaged.
+    pub fn audit(&self) -> Result<(), StoreError> {
+        if self.store.size_bytes() > AUDIT_BYTES_MAX {
+            tracing::debug!(bytes = self.store.size_bytes(), "the store is too large to be read as a whole at its open");
+            return Ok(());
+        }
+        let settings = self.replica.settings();
+        let mut chains: BTreeMap<WriterId, (u64, Hash)> = BTreeMap::new();
+        let mut tallies: BTreeMap<Collection, Tally> = BTreeMap::new();
+        for arrival in 1..=self.arrival {
+            let record = self.record_at(arrival)?;
+            self.audit_chain(&record, arrival, &mut chains)?;
+            // Absolute results: the last one stands.
+            tallies.extend(record.effects.tallies.iter().cloned());
+            if settings.kind == Kind::Append {
+                let place = arrival.to_be_bytes();
+                for key in record_index_keys(&record, local_writer(settings.identity.peer())) {
+                    if self.store.get(&key)?.as_deref() != Some(&place) {
+                        return Err(damaged(format!("records of log record {arrival} are not in their index")));
+                    }
+                }
+            }
+        }
+        let saved = saved(&*self.store)?;
+        let ends: BTreeMap<WriterId, (u64, Hash)> =
+            saved.lines.iter().map(|(writer, line)| (*writer, (line.head.seq, line.hash))).collect();
+        if chains != ends {
+            return Err(damaged("the lines are not where the log ends".to_owned()));
+        }
+        if tallies != saved.tallies {
+            return Err(damaged("the tallies are not where the log ends".to_owned()));
+        }
+        if settings.kind == Kind::Documents {
+            saved.tallies.iter().try_for_each(|(collection, tally)| self.audit_rows(collection, tally))?;
+        }
+        Ok(())
+    }
+
+    fn audit_chain(&self, record: &Record, arrival: u64, chains: &mut BTreeMap<WriterId, (u64, Hash)>) -> Result<(), StoreError> {
+        let Some(commit) = &record.commit else { return Ok(()) };
+        let (writer, header) = (commit.writer(), commit.header());
+        let before = chains.insert(writer, (header.seq, commit.hash())).unwrap_or((0, Hash::ZERO));
+        if before != (header.seq.wrapping_sub(1), header.previous) {
+            return Err(damaged(format!("commit {} of {writer} does not continue its chain", header.seq)));
+        }
+        let indexed = self.store.get(&layout::seq_index(&writer, header.seq))?;
+        if indexed.as_deref() == Some(&arrival.to_be_bytes()) {
+            Ok(())
+        } else {
+            Err(damaged(format!("commit {} of {writer} is not in its index", header.seq)))
+        }
+    }
+
+    /// Every row is whole, and together they are what the tally says.
+    fn audit_rows(&self, collection: &Collection, tally: &Tally) -> Result<(), StoreError> {
+        let base = layout::row_prefix(collection);
+        let hasher = RowHasher::new(&self.replica.settings().dataset, collection);
+        let mut keys = Vec::new();
+        self.store.scan(&base, &layout::after_prefix(&base), &mut |key, _| {
+            keys.push(std::str::from_utf8(&key[base.len()..]).ok().and_then(|key| Key::new(key).ok()));
+            ControlFlow::Continue(())
+        })?;
+        let mut found = Tally::default();
+        for key in keys {
+            let key = key.ok_or_else(|| damaged("a row's key is no key".to_owned()))?;
+            if let Some(row) = self.view.load_row(collection, &key)?
+                && row.value.is_some()
+            {
+                found.add(hasher.hash(&key, &row.stamp, &row.content));
+            }
+        }
+        if found == *tally { Ok(()) } else { Err(damaged(format!("the rows of {collection} are not what their tally says"))) }
+    }
+
+    /// What the log has at the place that the index says.
+    fn commit_at(&self, writer: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
+        let Some(place) = self.store.get(&layout::seq_index(writer, seq))? else { return Ok(None) };
+        let arrival = place.try_into().map(u64::from_be_bytes).map_err(|_| damaged("an index row".to_owned()))?;
+        let commit = self.record_at(arrival)?.commit.filter(|commit| commit.writer() == *writer);
+        Ok(commit.map(|commit| Line::of(&commit)))
+    }
+
+    fn record_at(&self, arrival: u64) -> Result<Record, StoreError> {
+        match log::read(&*self.store, arrival)? {
+            Found::Record(stored) => stored.decode(self.replica.settings().lineage),
+            Found::Broken => Err(damaged(format!("log record {arrival} is missing or broken"))),
+        }
+    }
+}
+
+fn damaged(what: String) -> StoreError {
+    StoreError::Corrupt(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use anabranch_protocol::commit::Identity;
+    use anabranch_protocol::hlc::WallClock;
+    use anabranch_protocol::id::{DatasetId, Lineage};
+    use anabranch_protocol::registration::Registration;
+    use anabranch_protocol::replica::{Op, ReplicaSettings, WriteOp, WriteRequest};
+    use anabranch_protocol::value::Value;
+
+    use super::*;
+    use crate::store::{MemoryEngine, Row};
+
+    fn ledger(kind: Kind) -> Ledger {
+        let settings = ReplicaSettings {
+            dataset: DatasetId::primary(),
+            lineage: Lineage::ZERO,
+            kind,
+            identity: Identity::from_secret(&[7; 32]),
+            registration: Registration::of([Collection::new("a").unwrap()]),
+            max_clock_skew: Duration::from_secs(300),
+        };
+        let mut seed = 0;
+        let mut entropy = |bytes: &mut [u8]| {
+            seed += 1;
+            bytes.fill(seed);
+        };
+        let mut ledger = Ledger::open(&MemoryEngine::default(), Path::new("/d"), 0, settings, &mut entropy).unwrap();
+        for n in 0..24_usize {
+            // Beyond one part now and then, and to a collection that doesn't replicate.
+            let value = Value::Text("x".repeat(if n % 5 == 0 { 20_000 } else { n })).encode();
+            let op = |collection: &str| {
+                let op = match kind {
+                    Kind::Append => Op::Append { value: value.clone() },
+                    Kind::Documents => Op::Put { key: Key::new(&format!("k{}", n % 7)).unwrap(), value: value.clone() },
+                };
+                WriteOp { collection: Collection::new(collection).unwrap(), op }
+            };
+            let request = WriteRequest { ops: vec![op("a"), op("local")] };
+            ledger.write(WallClock(1_700_000_000_000 + n as u64), &[request], &mut entropy).unwrap();
+        }
+        ledger.settle().unwrap();
+        ledger
+    }
+
+    fn rows(ledger: &Ledger) -> Vec<Row> {
+        let mut rows = Vec::new();
+        ledger
+            .store
+            .scan(b"l", b"z", &mut |key, value| {
+                // Facts about the store are looked at where they are used.
+                if key[0] != b'm' {
+                    rows.push((key.to_vec(), value.to_vec()));
+                }
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        rows
+    }
+
+    /// Which prefixes hold rows whose loss or older value `found` notices, and which hold others.
+    fn noticed(ledger: &Ledger, found: impl Fn(&Ledger) -> bool, damage: impl Fn(&Row) -> Option<Vec<u8>>) -> [String; 2] {
+        let mut noticed = [String::new(), String::new()];
+        for (key, value) in rows(ledger) {
+            match damage(&(key.clone(), value.clone())) {
+                Some(other) => ledger.store.put(&key, &other).unwrap(),
+                None => ledger.store.delete(&key).unwrap(),
+            }
+            let prefixes = &mut noticed[usize::from(!found(ledger))];
+            if !prefixes.ends_with(char::from(key[0])) {
+                prefixes.push(char::from(key[0]));
+            }
+            ledger.store.put(&key, &value).unwrap();
+        }
+        noticed
+    }
+
+    fn flipped((_, value): &Row) -> Option<Vec<u8>> {
+        let mut value = value.clone();
+        *value.last_mut()? ^= 1;
+        Some(value)
+    }
+
+    #[test]
+    fn no_row_is_lost_or_changed_unnoticed() {
+        for (kind, prefixes) in [(Kind::Documents, "lprstv"), (Kind::Append, "lstvx")] {
+            let ledger = ledger(kind);
+            let found = |ledger: &Ledger| matches!(ledger.check().and_then(|()| ledger.audit()), Err(StoreError::Corrupt(_)));
+            assert!(!found(&ledger));
+            assert_eq!(noticed(&ledger, found, |_| None), [prefixes.to_owned(), String::new()], "{kind} lost");
+            assert_eq!(noticed(&ledger, found, flipped), [prefixes.to_owned(), String::new()], "{kind} changed");
+            assert!(!found(&ledger));
+        }
+    }
+
+    #[test]
+    fn the_newest_of_everything_is_checked_at_any_size() {
+        let ledger = ledger(Kind::Documents);
+        let found = |ledger: &Ledger| matches!(ledger.check(), Err(StoreError::Corrupt(_)));
+        assert!(!found(&ledger));
+        let newest = |(key, value): &Row| {
+            let old = match key[0] {
+                b'l' => layout::parse_log_part(key).unwrap().0 <= ledger.arrival - NEWEST_RECORDS,
+                b's' => *value != ledger.arrival.to_be_bytes(),
+                b't' | b'v' => false,
+                _ => true,
+            };
+            old.then(|| value.clone())
+        };
+        assert_eq!(noticed(&ledger, found, newest)[0], "lstv");
+        ledger.store.delete(&layout::meta(META_CLOCK)).unwrap();
+        assert!(found(&ledger));
+    }
+}

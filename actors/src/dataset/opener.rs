@@ -1,0 +1,167 @@
+//! Opens a dataset's ledger, whatever its directory holds: what is damaged is set aside, and an empty store takes its place.
+
+use std::any::Any;
+use std::fs::File;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+use anabranch_protocol::replica::ReplicaSettings;
+
+use super::aside::Asides;
+use super::damage::{Damage, WatchedStore};
+use super::layout;
+use super::ledger::{Ledger, LedgerError};
+use super::oplog::fill_random;
+use crate::store::{OPEN_LIMIT, OpenError, Store, StoreEngine, StoreError, open_limit};
+
+/// File that is written once a store holds what every store holds: from then on an empty one has lost it.
+const BORN: &str = "born";
+
+/// One attempt to run a dataset. See the module documentation.
+#[derive(Debug)]
+pub(super) struct Opener {
+    pub engine: Arc<dyn StoreEngine>,
+    pub directory: PathBuf,
+    pub cache_bytes: u64,
+    pub settings: ReplicaSettings,
+    pub asides: Arc<Asides>,
+    /// Told when the open store turns out to be damaged.
+    pub damage: Damage,
+    /// What was found while the store was open last.
+    pub known_damage: Option<String>,
+    /// Whether everything in a small store is read and checked.
+    pub audit: bool,
+    /// Nobody waits any more: nothing is set aside.
+    pub abandoned: Arc<AtomicBool>,
+}
+
+impl Opener {
+    /// Opens the ledger; blocks.
+    pub fn open(&self) -> Result<Ledger, LedgerError> {
+        self.asides.refresh();
+        let known = self.known_damage.clone().or_else(|| self.asides.intention());
+        if let Some(reason) = known.filter(|_| self.directory.is_dir()) {
+            self.set_aside(&reason)?;
+        }
+        let opened = self.attempt();
+        let opened = match opened.as_ref().err().and_then(damage_of) {
+            // A store in memory has no directory to be set aside.
+            Some(reason) if self.directory.is_dir() => {
+                self.set_aside(&reason)?;
+                self.attempt()
+            }
+            _ => opened,
+        };
+        if let Ok(ledger) = &opened {
+            ledger.view().report_damage_to(self.damage.clone());
+            self.damage.arm();
+        }
+        opened
+    }
+
+    fn set_aside(&self, reason: &str) -> Result<(), LedgerError> {
+        let dataset = &self.settings.dataset;
+        if self.abandoned.load(Ordering::Acquire) {
+            return Err(StoreError::Io("nobody waits for this store any more".to_owned()).into());
+        }
+        match self.asides.set_aside(reason) {
+            Ok(aside) => {
+                tracing::error!(%dataset, reason, path = %aside.path.display(), "the store was set aside; the dataset starts empty and is rebuilt from peers");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%dataset, reason, %error, "the damaged store can't be set aside");
+                Err(StoreError::Io(format!("its store is damaged ({reason}) and can't be set aside: {error}")).into())
+            }
+        }
+    }
+
+    fn attempt(&self) -> Result<Ledger, LedgerError> {
+        let open = || {
+            let ledger = Ledger::open(self, &self.directory, self.cache_bytes, self.settings.clone(), &mut fill_random)?;
+            ledger.check()?;
+            if self.audit {
+                ledger.audit()?;
+            }
+            self.mark_born()?;
+            Ok(ledger)
+        };
+        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| Err(StoreError::Corrupt(panic_text(&*panic)).into()))
+    }
+
+    fn mark_born(&self) -> Result<(), LedgerError> {
+        let born = self.directory.join(BORN);
+        if !self.directory.is_dir() || born.exists() {
+            return Ok(());
+        }
+        let written = File::create(&born).and_then(|file| file.sync_all());
+        let synced = written.and_then(|()| File::open(&self.directory)?.sync_all());
+        synced.map_err(|error| StoreError::Io(format!("{}: {error}", born.display())).into())
+    }
+}
+
+impl StoreEngine for Opener {
+    /// Opens the store on a thread of its own, with a time limit: damage makes engines panic or hang.
+    fn open(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Store>, OpenError> {
+        let corrupt = |reason: String| OpenError::Corrupt { dir: dir.display().to_string(), reason };
+        let born = dir.join(BORN).exists();
+        let (engine, directory) = (self.engine.clone(), dir.to_owned());
+        let (done, outcome) = mpsc::sync_channel(1);
+        let open = move || {
+            let opened = catch_unwind(AssertUnwindSafe(|| engine.open(&directory, cache_bytes)));
+            // Nobody waits any more after the time limit; the store that came late is dropped here.
+            done.send(opened.map_err(|panic| panic_text(&*panic))).ok();
+        };
+        let limit = open_limit(dir, OPEN_LIMIT);
+        let spawned = std::thread::Builder::new().name(format!("open-{}", self.settings.dataset)).spawn(open);
+        spawned.map_err(|error| OpenError::Io { dir: dir.display().to_string(), reason: error.to_string() })?;
+        let store = match outcome.recv_timeout(limit) {
+            Ok(Ok(opened)) => opened?,
+            Ok(Err(panic)) => return Err(corrupt(panic)),
+            Err(_) => return Err(corrupt(format!("it did not open within {limit:?}"))),
+        };
+        let lost = lost_everything(&*store, born).map_err(|error| corrupt(error.to_string()))?;
+        if lost {
+            return Err(corrupt("it opens, but what every store holds is gone".to_owned()));
+        }
+        Ok(Arc::new(WatchedStore::new(store, self.damage.clone())))
+    }
+}
+
+/// Whether the store looks new, but was not.
+fn lost_everything(store: &dyn Store, born: bool) -> Result<bool, StoreError> {
+    if store.get(&layout::meta("incarnation"))?.is_some() {
+        return Ok(false);
+    }
+    let mut found = false;
+    store.scan(b"l", b"m", &mut |_, _| {
+        found = true;
+        ControlFlow::Break(())
+    })?;
+    store.scan(b"n", b"z", &mut |_, _| {
+        found = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(born || found)
+}
+
+/// What is damaged, where damage is why the ledger did not open: not a full disk, another process or a newer version.
+fn damage_of(error: &LedgerError) -> Option<String> {
+    match error {
+        LedgerError::Open(OpenError::Corrupt { reason, .. }) | LedgerError::Store(StoreError::Corrupt(reason)) => {
+            Some(reason.clone())
+        }
+        LedgerError::Open(OpenError::InUse(_) | OpenError::Io { .. })
+        | LedgerError::Store(_)
+        | LedgerError::NewerFormat { .. }
+        | LedgerError::OtherKind { .. } => None,
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    format!("it panicked while it was opened: {}", text.unwrap_or("no message"))
+}

@@ -1,0 +1,33 @@
+//! What an operator may do to a dataset while the node runs.
+
+use anabranch_protocol::id::DatasetId;
+
+use super::NodeHandle;
+use crate::api::{DatasetError, DropAsideError, Order, SetAside};
+
+impl NodeHandle {
+    /// Restarts, pauses or resumes a dataset; resolves once callers see it.
+    ///
+    /// # Errors
+    /// [`DatasetError::Unknown`].
+    pub async fn order(&self, dataset: &DatasetId, order: Order) -> Result<(), DatasetError> {
+        self.find(dataset)?.order(order).await;
+        Ok(())
+    }
+
+    /// Damaged stores of a dataset that were set aside.
+    ///
+    /// # Errors
+    /// [`DatasetError::Unknown`].
+    pub fn set_aside(&self, dataset: &DatasetId) -> Result<Vec<SetAside>, DatasetError> {
+        Ok(self.find(dataset)?.set_aside())
+    }
+
+    /// Deletes for ever what was set aside under a name.
+    ///
+    /// # Errors
+    /// [`DatasetError::Unknown`]; inside, why it could not be deleted.
+    pub async fn drop_aside(&self, dataset: &DatasetId, name: String) -> Result<Result<(), DropAsideError>, DatasetError> {
+        Ok(self.find(dataset)?.drop_aside(name).await)
+    }
+}
