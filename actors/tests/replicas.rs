@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anabranch_actors::api::ListQuery;
-use anabranch_actors::node::{Clock, DatasetSettings, NodeHandle, NodeSettings, SyncSettings};
+use anabranch_actors::node::{AccessSettings, Clock, DatasetSettings, NodeHandle, NodeSettings, SyncSettings};
 use anabranch_actors::store::{MemoryEngine, StoreEngine};
 use anabranch_actors::transport::{Class, EventSender, Transport, TransportError, TransportEvent};
+use anabranch_protocol::access::Peers;
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Key, PeerId};
@@ -110,13 +111,14 @@ fn start_on(network: &Arc<Network>, seed: u8, kind: Kind, clock: u64, engine: Ar
     let identity = Identity::from_secret(&[seed; 32]);
     let peer = identity.peer();
     let sync = SyncSettings { announce_interval: Duration::ZERO, anti_entropy_interval: Duration::from_secs(1), max_peers: 8 };
-    let dataset = DatasetSettings { kind, registration: Registration::all(), sync };
+    let dataset = DatasetSettings { kind, registration: Registration::all(), readers: Peers::All, writers: Peers::All, sync };
     let settings = NodeSettings {
         identity,
         incarnation: Incarnation([seed; 16]),
         data_dir: PathBuf::from("/nowhere"),
         cache_bytes: 1 << 20,
         max_clock_skew: Duration::from_secs(300),
+        access: AccessSettings::default(),
         datasets: BTreeMap::from([(DatasetId::primary(), dataset)]),
         engine,
         clock: Arc::new(TestClock(AtomicU64::new(clock))),

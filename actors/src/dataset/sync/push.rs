@@ -12,7 +12,7 @@ use anabranch_protocol::wire::{Push, Pushed, Request, Response};
 use serde_bytes::ByteBuf;
 
 use super::super::confirmation::Stated;
-use super::{PeerHolds, RECENT_BYTES_MAX, Sync};
+use super::{PeerHas, PeerHolds, RECENT_BYTES_MAX, Sync};
 use crate::transport::Class;
 
 /// Payload of one push, bytes; a larger commit travels alone.
@@ -111,7 +111,13 @@ impl Sync {
             Ok(statement) if statement.peer == peer => {
                 let vector = statement.vector.clone();
                 self.context.confirmation.do_send(Stated { from: peer, statement, signed: pushed.confirmation });
-                self.learn(peer, &vector, ctx);
+                if pushed.complete {
+                    self.learn(peer, &vector, ctx);
+                } else if let Some(session) = self.sessions.get_mut(&peer) {
+                    // What it refused is not pushed again at once, for it would refuse it again.
+                    session.learn(&vector);
+                    self.context.clock.do_send(PeerHas { peer, vector: Arc::new(session.theirs.clone()) });
+                }
             }
             Ok(_) => tracing::warn!(dataset = %self.dataset(), %peer, "a push was confirmed in another peer's name"),
             Err(error) => tracing::warn!(dataset = %self.dataset(), %peer, %error, "a push was confirmed badly"),
