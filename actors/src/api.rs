@@ -144,6 +144,8 @@ pub struct PeerInfo {
     pub rtt: Option<Duration>,
     /// Addresses it was seen at or told, as multiaddrs.
     pub addresses: Vec<String>,
+    /// Why nothing at all is synced with it.
+    pub refused: Option<String>,
     /// How each shared dataset stands.
     pub datasets: Vec<(DatasetId, PeerDataset)>,
 }

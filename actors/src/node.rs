@@ -1,5 +1,6 @@
 //! The node: supervises datasets, routes by dataset id, owns the transport handle.
 
+mod access;
 mod operate;
 mod router;
 mod sessions;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_protocol::access::Peers;
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Key, PeerId};
@@ -21,6 +23,7 @@ use futures::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+pub use self::access::AccessSettings;
 use self::router::{AskPeers, DatasetReady, Event, Node};
 use crate::api::{CollectionInfo, DatasetError, DatasetInfo, Document, ListQuery, Listing, PeerInfo, WriteError};
 use crate::dataset::DatasetHandle;
@@ -48,6 +51,8 @@ pub struct NodeSettings {
     pub cache_bytes: u64,
     /// How far ahead of the wall clock a remote stamp may be.
     pub max_clock_skew: Duration,
+    /// Who may connect.
+    pub access: AccessSettings,
     /// Datasets, by name.
     pub datasets: BTreeMap<DatasetId, DatasetSettings>,
     /// Opens stores.
@@ -63,6 +68,10 @@ pub struct DatasetSettings {
     pub kind: Kind,
     /// What it replicates.
     pub registration: Registration,
+    /// Who may sync it.
+    pub readers: Peers,
+    /// Whose commits count. All nodes of a dataset have to share the list, or they don't converge.
+    pub writers: Peers,
     /// How it syncs.
     pub sync: SyncSettings,
 }

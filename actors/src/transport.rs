@@ -90,6 +90,11 @@ pub enum TransportEvent {
         /// What.
         announce: Announce,
     },
+    /// A peer was turned away by the allow or deny list.
+    NotAllowed {
+        /// Who.
+        peer: PeerId,
+    },
     /// Round trip time, by ping.
     RoundTrip {
         /// To whom.

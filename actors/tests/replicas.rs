@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anabranch_actors::api::{ListQuery, WriteError};
-use anabranch_actors::node::{Clock, DatasetSettings, NodeHandle, NodeSettings, SyncSettings};
+use anabranch_actors::node::{AccessSettings, Clock, DatasetSettings, NodeHandle, NodeSettings, SyncSettings};
 use anabranch_actors::store::{FaultEngine, FaultPlan, MemoryEngine, OpenError, Store, StoreEngine};
 use anabranch_actors::transport::{Class, EventSender, Transport, TransportError, TransportEvent};
+use anabranch_protocol::access::Peers;
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Key, PeerId};
@@ -152,7 +153,7 @@ fn start_on(network: &Arc<Network>, seed: u8, kind: Kind, clock: u64, engine: Ar
 
 fn dataset(kind: Kind, registration: Registration) -> DatasetSettings {
     let sync = SyncSettings { announce_interval: Duration::ZERO, anti_entropy_interval: Duration::from_secs(1), max_peers: 8 };
-    DatasetSettings { kind, registration, sync }
+    DatasetSettings { kind, registration, readers: Peers::All, writers: Peers::All, sync }
 }
 
 fn start_with(
@@ -171,6 +172,7 @@ fn start_with(
         cache_bytes: 1 << 20,
         max_clock_skew: Duration::from_secs(300),
         datasets,
+        access: AccessSettings::default(),
         engine,
         clock: Arc::new(TestClock(AtomicU64::new(clock))),
     };

@@ -81,6 +81,7 @@ impl NodeBuilder {
             data_dir: data_dir.path().to_owned(),
             cache_bytes: config.cache_bytes,
             max_clock_skew: config.max_clock_skew,
+            access: config.access,
             datasets: config.datasets,
             engine,
             clock: Arc::clone(&clock),
@@ -113,6 +114,9 @@ async fn start_network(
     let mut swarm = SwarmConfig::new(key.keypair(), data_dir.path().join(ADDRESS_BOOK_FILE));
     swarm.listen.clone_from(&config.listen);
     swarm.peers.clone_from(&config.peers);
+    swarm.network_keys = config.access.network_keys.clone();
+    swarm.allow = config.access.allow.clone();
+    swarm.deny = config.access.deny.iter().copied().collect();
     match swarm::start(swarm, events).await {
         Ok(swarm) => Ok(Arc::new(swarm)),
         Err(error) => Err(Failure::other("can't start the network", error)),

@@ -2,6 +2,7 @@
 
 mod dataset;
 mod keygen;
+mod network_key;
 mod query;
 mod tables;
 
@@ -35,6 +36,8 @@ enum Command {
     Run(RunArgs),
     /// Make a node identity and print its peer id.
     Keygen(keygen::KeygenArgs),
+    /// Make a key for a private network.
+    NetworkKey(network_key::NetworkKeyArgs),
     /// Show a running node and its datasets.
     Status(query::QueryArgs),
     /// Show the peers of a running node and how far each dataset is apart.
@@ -66,6 +69,9 @@ struct RunArgs {
     /// A peer to keep in sync with, as it prints itself at its start.
     #[arg(long, value_name = "MULTIADDR")]
     peer: Vec<String>,
+    /// A key of the private network, made by `anabranch network-key`; repeat it while a key is being rotated.
+    #[arg(long, value_name = "FILE")]
+    network_key: Vec<PathBuf>,
     /// Where to serve HTTP; port 0 takes a free one [default: 127.0.0.1:7070].
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
@@ -116,6 +122,7 @@ fn dispatch(command: Command, world: World) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run(&args.into(), world),
         Command::Keygen(args) => keygen::keygen(&args),
+        Command::NetworkKey(args) => network_key::network_key(&args),
         Command::Status(args) => query::status(&args),
         Command::Peers(args) => query::peers(&args),
         Command::Datasets(args) => query::datasets(&args),
@@ -133,6 +140,7 @@ impl From<RunArgs> for RunOptions {
             data_dir: args.data_dir,
             listen: args.listen,
             peers: args.peer,
+            network_keys: args.network_key,
             http: args.http,
             datasets: args.dataset,
             insecure_open: args.insecure_open,

@@ -3,6 +3,7 @@
 //! `page` is what may be written, `load` reads it, and this module judges it: names, addresses, bounds, and settings that
 //! contradict each other. What was accepted here needs no further checks downstream.
 
+mod access;
 mod dataset_flag;
 mod load;
 mod not_yet;
@@ -14,7 +15,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anabranch_actors::node::{DatasetSettings, SyncSettings};
+use anabranch_actors::node::{AccessSettings, DatasetSettings, SyncSettings};
+use anabranch_protocol::access::Peers;
 use anabranch_protocol::id::{Collection, DatasetId};
 use anabranch_protocol::limits::REGISTRATION_COLLECTIONS_MAX;
 use anabranch_protocol::registration::Registration;
@@ -35,6 +37,8 @@ pub struct Overrides {
     pub data_dir: Option<PathBuf>,
     pub listen: Vec<String>,
     pub peers: Vec<String>,
+    /// Files of network keys.
+    pub network_keys: Vec<PathBuf>,
     pub http: Option<String>,
     /// Given: exactly these run.
     pub datasets: Vec<DatasetFlag>,
@@ -51,6 +55,10 @@ pub struct Config {
     pub listen: Vec<Multiaddr>,
     /// Whom to dial and keep dialing.
     pub peers: Vec<Multiaddr>,
+    /// Who may connect.
+    pub access: AccessSettings,
+    /// Where the network keys were read from.
+    pub network_key_files: Vec<PathBuf>,
     /// How far ahead of the wall clock a remote stamp may be; 1 s to 24 h.
     pub max_clock_skew: Duration,
     /// Memory of all datasets' caches together, bytes; at least [`CACHE_BYTES_MIN`] for each.
@@ -101,7 +109,10 @@ impl Config {
         if listen.is_empty() {
             return Err(ConfigError("`listen` is empty: name at least one address, such as /ip4/127.0.0.1/tcp/0".to_owned()));
         }
-        reach::check_listen(&listen, insecure_open)?;
+        let access = access::access(&page)?;
+        let closed = !access.network_keys.is_open() || access.allow != Peers::All;
+        reach::check_listen(&listen, closed || insecure_open)?;
+        let network_key_files = access::key_files(&page);
         let peers = multiaddrs("peers", &page.peers)?;
         let http = reach::http(&page.http)?;
         let datasets = datasets(&page)?;
@@ -116,7 +127,8 @@ impl Config {
             )));
         }
         let Page { data_dir, max_clock_skew, cache_bytes, .. } = page;
-        Ok(Self { data_dir, listen, peers, max_clock_skew, cache_bytes: cache_bytes.0, http, datasets })
+        let cache_bytes = cache_bytes.0;
+        Ok(Self { data_dir, listen, peers, access, network_key_files, max_clock_skew, cache_bytes, http, datasets })
     }
 }
 
@@ -129,6 +141,9 @@ fn override_page(page: &mut Page, overrides: Overrides) {
     }
     if !overrides.peers.is_empty() {
         page.peers = overrides.peers;
+    }
+    if !overrides.network_keys.is_empty() {
+        page.network_key_file = overrides.network_keys.iter().map(|file| file.display().to_string()).collect();
     }
     if let Some(addr) = overrides.http {
         page.http.addr = addr;
@@ -198,6 +213,8 @@ fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
     Ok(DatasetSettings {
         kind,
         registration: registration(&page.collections)?,
+        readers: access::peers("readers", &page.readers).map_err(|error| error.0)?,
+        writers: access::peers("writers", &page.writers).map_err(|error| error.0)?,
         sync: SyncSettings {
             announce_interval: sync.announce_interval,
             anti_entropy_interval: sync.anti_entropy_interval,

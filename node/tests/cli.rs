@@ -51,7 +51,7 @@ fn help_names_exactly_the_commands_that_exist() {
     let output = run(&["--help"]);
     assert!(output.status.success());
     let help = text(&output.stdout);
-    for command in ["run", "keygen", "status", "peers", "datasets", "completions", "Examples:"] {
+    for command in ["run", "keygen", "network-key", "status", "peers", "datasets", "completions", "Examples:"] {
         assert!(help.contains(command), "{command} is missing:\n{help}");
     }
     assert!(!help.contains("snapshot"), "what does not exist yet is not in the help");
@@ -66,7 +66,7 @@ fn bad_arguments_and_configuration_end_with_two_and_say_what_to_do() {
     std::fs::write(&config, "[datasets.primary]\ncolections = [\"a\"]\n").expect("a file");
     let cases: [(&[&str], &str); 5] = [
         (&["run", "--no-such-flag"], "--no-such-flag"),
-        (&["run", "--data-dir", data, "--listen", "/ip4/0.0.0.0/tcp/0"], "--insecure-open"),
+        (&["run", "--data-dir", data, "--listen", "/ip4/0.0.0.0/tcp/0"], "--network-key"),
         (&["run", "--data-dir", data, "--dataset", "Bad Name"], "dataset"),
         (&["run", "--data-dir", data, "--listen", "nonsense"], "nonsense"),
         (&["run", "--config", config.to_str().expect("a path")], "collections"),

@@ -8,6 +8,7 @@
 //! between two states of a row, [`replica`] turns inputs into commits and commits into state, [`plan`] says who pulls what, and
 //! [`wire`] is what two nodes say to each other.
 
+pub mod access;
 pub mod codec;
 pub mod commit;
 pub mod confirmation;
@@ -17,6 +18,7 @@ pub mod handshake;
 pub mod hlc;
 pub mod id;
 pub mod limits;
+pub mod network_key;
 pub mod plan;
 pub mod registration;
 pub mod replica;

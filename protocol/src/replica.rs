@@ -18,6 +18,7 @@ pub use request::{Op, WriteOp, WriteRefusal, WriteRequest, Written, parse_record
 pub use turn::{Effects, LocalBatch, Record, RowWrite, Rows, Turn};
 pub use writer::WriterState;
 
+use crate::access::Peers;
 use crate::commit::{Commit, Identity};
 use crate::fingerprint::{Tally, dataset_fingerprint};
 use crate::hlc::Hlc;
@@ -41,6 +42,8 @@ pub struct ReplicaSettings {
     pub registration: Registration,
     /// How far ahead of this node's wall clock a remote stamp may be.
     pub max_clock_skew: Duration,
+    /// Whose commits count. All nodes of a dataset have to share the list, or they don't converge.
+    pub writers: Peers,
 }
 
 /// What was applied and durable when a replica stopped.

@@ -14,6 +14,8 @@ mod frames;
 mod golden;
 #[path = "laws/lattice.rs"]
 mod lattice;
+#[path = "laws/network_key.rs"]
+mod network_key;
 #[path = "laws/planning.rs"]
 mod planning;
 #[path = "laws/values.rs"]

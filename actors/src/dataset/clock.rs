@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use anabranch_protocol::access::Peers;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, PeerId, WriterId};
 use anabranch_protocol::plan::{Standing, standing};
-use anabranch_protocol::vector::VersionVector;
+use anabranch_protocol::vector::{Head, VersionVector};
 use anabranch_protocol::wire::{Announce, Held, Kind};
 use tokio::sync::oneshot;
 
@@ -77,6 +78,7 @@ pub(super) struct ClockSettings {
     pub wall: Arc<dyn WallClockSource>,
     pub transport: SharedTransport,
     pub announce_interval: Duration,
+    pub writers: Peers,
 }
 
 /// See the module documentation.
@@ -86,6 +88,7 @@ pub struct Clock {
     wall: Arc<dyn WallClockSource>,
     transport: SharedTransport,
     announce_after: Duration,
+    writers: Peers,
     vector: Arc<VersionVector>,
     announced: Arc<VersionVector>,
     announcing: bool,
@@ -97,7 +100,7 @@ pub struct Clock {
 
 impl Clock {
     pub(super) fn new(settings: ClockSettings, vector: Arc<VersionVector>, death_watch: DeathWatch) -> Self {
-        let ClockSettings { dataset, kind, me, wall, transport, announce_interval } = settings;
+        let ClockSettings { dataset, kind, me, wall, transport, announce_interval, writers } = settings;
         let announce_after = match kind {
             Kind::Documents => announce_interval.max(PUSHES_TAKE),
             Kind::Append => announce_interval,
@@ -108,6 +111,7 @@ impl Clock {
             wall,
             transport,
             announce_after,
+            writers,
             announced: vector.clone(),
             vector,
             announcing: false,
@@ -164,6 +168,9 @@ impl Clock {
                 held.seq
             ));
         }
+        if let Some(peer) = self.forbidden_writer() {
+            return Some(format!("commits of {peer} are refused: it is not among the dataset's `writers`"));
+        }
         self.held.first().map(|held| {
             let ahead = humane(self.ahead(held.hlc));
             format!(
@@ -173,6 +180,13 @@ impl Clock {
         })
     }
 
+    /// A peer whose commits some neighbour has and we refuse.
+    fn forbidden_writer(&self) -> Option<PeerId> {
+        let refused =
+            |(writer, head): &(&WriterId, &Head)| !self.writers.contains(&writer.peer) && head.seq > self.vector.seq(writer);
+        self.peers.values().find_map(|theirs| theirs.iter().find(refused).map(|(writer, _)| writer.peer))
+    }
+
     fn ahead(&self, hlc: Hlc) -> Duration {
         Duration::from_millis(hlc.millis().saturating_sub(self.wall.now().0))
     }
@@ -180,7 +194,7 @@ impl Clock {
 
 /// How far the clock of what `behind` lacks has gone on since what it has.
 fn lag(behind: &VersionVector, ahead: &VersionVector) -> Duration {
-    let lacking = |(writer, head): (&WriterId, &anabranch_protocol::vector::Head)| {
+    let lacking = |(writer, head): (&WriterId, &Head)| {
         let known = behind.head(writer).map_or(head.hlc, |known| known.hlc);
         head.hlc.millis().saturating_sub(known.millis())
     };

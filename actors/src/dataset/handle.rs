@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use anabranch_protocol::access::Peers;
 use anabranch_protocol::id::{Collection, DatasetId, Key, WriterId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{WriteRequest, Written};
@@ -68,6 +69,12 @@ impl DatasetHandle {
             reads_waiting: Arc::new(Semaphore::new(READS_WAITING_MAX)),
             arbiter,
         }
+    }
+
+    /// Who may sync it.
+    #[must_use]
+    pub fn readers(&self) -> &Peers {
+        &self.context.settings.readers
     }
 
     fn dataset(&self) -> &DatasetId {

@@ -190,6 +190,7 @@ impl DatasetSupervisor {
             identity: self.context.node.identity.clone(),
             registration: self.context.settings.registration.clone(),
             max_clock_skew: self.context.node.max_clock_skew,
+            writers: self.context.settings.writers.clone(),
         }
     }
 
@@ -267,6 +268,7 @@ impl DatasetSupervisor {
             wall: node.clock.clone(),
             transport: self.context.transport.clone(),
             announce_interval: self.context.settings.sync.announce_interval,
+            writers: replica.writers.clone(),
         };
         let clock = Clock::new(clock, vector.clone(), watch("clock")).start();
         let confirmation = ConfirmationSettings {

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::prelude::*;
-use anabranch_protocol::id::{DatasetId, Incarnation, PeerId, Salt};
+use anabranch_protocol::id::{DatasetId, Incarnation, PeerId};
 use anabranch_protocol::wire::{Hello, HelloReply, Refusal, RefusalCode, Request, Response, VERSION};
 use tokio::sync::oneshot;
 
+use super::access::{AccessSettings, Entry, Unanswered};
 use super::sessions::{Judged, PeerSession, admit, introduce_all, judge_all};
 use super::{Datasets, NodeSettings};
 use crate::api::{PeerDataset, PeerInfo, PeerState};
-use crate::dataset::oplog::fill_random;
 use crate::dataset::sync::{Announced, Gone, Inbound};
-use crate::transport::{Class, SharedTransport, TransportEvent};
+use crate::transport::{SharedTransport, TransportEvent};
 
 /// How long until a `Hello` that was not answered is said again.
 const HELLO_RETRY: Duration = Duration::from_secs(2);
@@ -40,17 +40,18 @@ pub(super) struct AskPeers;
 
 /// See the module documentation.
 pub(super) struct Node {
-    peer: PeerId,
-    incarnation: Incarnation,
-    transport: SharedTransport,
-    datasets: Datasets,
-    peers: BTreeMap<PeerId, PeerSession>,
+    pub(super) peer: PeerId,
+    pub(super) incarnation: Incarnation,
+    pub(super) access: AccessSettings,
+    pub(super) transport: SharedTransport,
+    pub(super) datasets: Datasets,
+    pub(super) peers: BTreeMap<PeerId, PeerSession>,
 }
 
 impl Node {
     pub fn new(settings: &NodeSettings, transport: SharedTransport, datasets: Datasets) -> Self {
         let (peer, incarnation) = (settings.identity.peer(), settings.incarnation);
-        Self { peer, incarnation, transport, datasets, peers: BTreeMap::new() }
+        Self { peer, incarnation, access: settings.access.clone(), transport, datasets, peers: BTreeMap::new() }
     }
 
     fn connected(&mut self, peer: PeerId, dialed: bool, address: String, ctx: &mut Context<Self>) {
@@ -61,6 +62,7 @@ impl Node {
         // Those of earlier connections are mostly ports that are gone.
         session.addresses = std::iter::once(address).collect();
         let connection = session.connection;
+        self.expect_proof(peer, connection, ctx);
         if dialed {
             self.greet_for_all(peer, ctx);
         } else {
@@ -80,6 +82,7 @@ impl Node {
     }
 
     fn disconnected(&mut self, peer: PeerId) {
+        self.connection_ended(peer);
         let Some(session) = self.peers.get_mut(&peer) else { return };
         session.connected = false;
         session.rtt = None;
@@ -94,26 +97,24 @@ impl Node {
         }
     }
 
-    fn is_current(&self, peer: PeerId, connection: u64) -> bool {
+    pub(super) fn is_current(&self, peer: PeerId, connection: u64) -> bool {
         self.peers.get(&peer).is_some_and(|session| session.connected && session.connection == connection)
     }
 
-    fn hello(&self, datasets: Vec<anabranch_protocol::wire::DatasetHello>) -> Hello {
-        let mut nonce = Salt::ZERO;
-        fill_random(&mut nonce.0);
-        let listen = self.transport.listen_addresses();
-        Hello { versions: vec![VERSION], nonce, proofs: Vec::new(), incarnation: self.incarnation, listen, datasets }
-    }
-
     /// Says `Hello` with these datasets, as far as they run.
-    fn greet(&mut self, peer: PeerId, named: Vec<DatasetId>, ctx: &mut Context<Self>) {
+    pub(super) fn greet(&mut self, peer: PeerId, named: Vec<DatasetId>, ctx: &mut Context<Self>) {
         let Some(connection) = self.peers.get(&peer).map(|session| session.connection) else { return };
+        let named = self.readable(peer, named);
+        if !self.may_greet(peer, &named) {
+            return;
+        }
         let datasets = self.datasets.clone();
         let introduced = async move { introduce_all(&datasets, &named).await };
         ctx.spawn(introduced.into_actor(self).map(move |hellos, actor, ctx| {
-            if actor.is_current(peer, connection) && !hellos.is_empty() {
-                actor.say_hello(peer, connection, hellos, ctx);
+            if !actor.is_current(peer, connection) {
+                return;
             }
+            if hellos.is_empty() { actor.greeted(peer, ctx) } else { actor.say_hello(peer, connection, hellos, ctx) }
         }));
     }
 
@@ -125,26 +126,22 @@ impl Node {
         ctx: &mut Context<Self>,
     ) {
         let named: Vec<DatasetId> = hellos.iter().filter_map(|hello| DatasetId::from_wire(hello.dataset.as_ref())).collect();
-        let asked = self.transport.request(peer, Class::Interactive, Request::Hello(self.hello(hellos)));
+        let introduction = self.introduction(peer);
         let datasets = self.datasets.clone();
         let answered = async move {
-            match asked.await {
-                Ok(Response::Hello(reply)) => {
-                    let judged = judge_all(&datasets, reply.hello.datasets.clone()).await;
-                    Ok((reply, judged))
-                }
-                Ok(Response::Refused(refusal)) => Err(refusal.to_string()),
-                Ok(_) => Err("the answer to a Hello was another message".to_owned()),
-                Err(error) => Err(error.to_string()),
-            }
+            let reply = introduction.say_hello(hellos).await?;
+            let judged = judge_all(&datasets, peer, reply.hello.datasets.clone()).await;
+            Ok((reply, judged))
         };
         ctx.spawn(answered.into_actor(self).map(move |answer, actor, ctx| {
             if !actor.is_current(peer, connection) {
                 return;
             }
+            actor.greeted(peer, ctx);
             match answer {
                 Ok((reply, judged)) => actor.hello_answered(peer, reply, judged, ctx),
-                Err(reason) => {
+                Err(Unanswered::TurnedAway(refusal)) => actor.turn_away(peer, &refusal, ctx),
+                Err(Unanswered::Again(reason)) => {
                     tracing::info!(%peer, reason, "a Hello was not answered; it is said again");
                     actor.greet_again(peer, connection, named, ctx);
                 }
@@ -185,6 +182,7 @@ impl Node {
             return tracing::warn!(%peer, "two live stores of one identity: the second one is not synced with");
         }
         session.incarnation = Some(hello.incarnation);
+        session.turned_away = None;
         let room = ADDRESSES_MAX.saturating_sub(session.addresses.len());
         session.addresses.extend(hello.listen.iter().take(room).cloned());
         for (dataset, refusal) in judged.refused {
@@ -238,6 +236,18 @@ impl Node {
             let reason = format!("this node speaks protocol version {VERSION}, the peer {:?}", hello.versions);
             return refuse(reply, RefusalCode::Version, &reason);
         }
+        match self.judge_entry(peer, &hello) {
+            Entry::Admitted => {}
+            Entry::Challenged(answer) => return say(reply, Response::Hello(answer)),
+            Entry::Keyless(answer, refusal) => {
+                say(reply, Response::Hello(answer));
+                return self.turn_away(peer, &refusal, ctx);
+            }
+            Entry::Refused(refusal) => {
+                say(reply, Response::Refused(refusal.clone()));
+                return self.turn_away(peer, &refusal, ctx);
+            }
+        }
         let session = self.peers.entry(peer).or_default();
         if session.is_other_store(hello.incarnation) {
             let reason = "another live store of this identity is connected already";
@@ -246,21 +256,27 @@ impl Node {
         let connection = session.connection;
         let datasets = self.datasets.clone();
         let theirs = hello.datasets.clone();
-        let judged = async move { judge_all(&datasets, theirs).await };
+        let judged = async move { judge_all(&datasets, peer, theirs).await };
         ctx.spawn(judged.into_actor(self).map(move |judged, actor, ctx| {
-            let answer = HelloReply { hello: actor.hello(judged.ours.clone()), refused: judged.replies() };
+            let own = actor.answer_hello(peer, hello.nonce, judged.ours.clone());
+            let answer = HelloReply { hello: own, refused: judged.replies() };
             // Sent first: the peer answers our own requests only once it has it.
             let sent = reply.send(Response::Hello(answer)).is_ok();
             if sent && actor.is_current(peer, connection) {
                 actor.accept(peer, &hello, judged, ctx);
+                actor.greet_for_the_rest(peer, &hello, ctx);
             }
         }));
     }
 }
 
 fn refuse(reply: oneshot::Sender<Response>, code: RefusalCode, reason: &str) {
+    say(reply, Response::Refused(Refusal::new(code, reason)));
+}
+
+fn say(reply: oneshot::Sender<Response>, response: Response) {
     // A peer that went away needs no answer.
-    let _ = reply.send(Response::Refused(Refusal::new(code, reason)));
+    let _ = reply.send(response);
 }
 
 impl Actor for Node {
@@ -282,6 +298,7 @@ impl Handler<Event> for Node {
                     running.sync.do_send(Announced { peer, announce });
                 }
             }
+            TransportEvent::NotAllowed { peer } => self.peer_not_allowed(peer),
             TransportEvent::RoundTrip { peer, rtt } => {
                 if let Some(session) = self.peers.get_mut(&peer) {
                     session.rtt = Some(rtt);
@@ -310,7 +327,11 @@ impl Handler<AskPeers> for Node {
             connected: session.connected,
             rtt: session.rtt,
             addresses: session.addresses.iter().cloned().collect(),
-            datasets: session.refused.iter().map(refused_dataset).collect(),
+            refused: session.turned_away.clone(),
+            datasets: match &session.turned_away {
+                Some(reason) => self.datasets.keys().map(|dataset| refused_dataset((dataset, reason))).collect(),
+                None => session.refused.iter().map(refused_dataset).collect(),
+            },
         };
         MessageResult(others.map(info).collect())
     }

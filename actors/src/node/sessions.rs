@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anabranch_protocol::handshake::judge;
-use anabranch_protocol::id::{DatasetId, Incarnation};
+use anabranch_protocol::id::{DatasetId, Incarnation, PeerId};
+use anabranch_protocol::network_key::Challenge;
 use anabranch_protocol::wire::{DatasetHello, DatasetReply, Refusal, RefusalCode};
 use futures::future::join_all;
 use tokio::sync::oneshot;
 
 use super::Datasets;
+use super::access::part_readers;
 use crate::dataset::sync::{Accepted, Introduce};
 
 /// A peer, connected or not.
@@ -30,6 +32,16 @@ pub(super) struct PeerSession {
     pub retried: BTreeSet<DatasetId>,
     /// Datasets whose `Hello` was not answered yet.
     pub unanswered: BTreeSet<DatasetId>,
+    /// What the peer's next `Hello` has to answer, where there are network keys.
+    pub challenge: Challenge,
+    /// Why the peer as a whole is not synced with; stays after it left.
+    pub turned_away: Option<String>,
+    /// A `Hello` with a network key is under way.
+    pub greeting: bool,
+    /// Datasets that the next one names.
+    pub greet_next: BTreeSet<DatasetId>,
+    /// The peer was asked about datasets that it did not name.
+    pub asked_for_rest: bool,
     /// Counts connections, so that a late answer of an earlier one is not taken for one of this.
     pub connection: u64,
 }
@@ -83,10 +95,11 @@ pub(super) async fn introduce_all(datasets: &Datasets, named: &[DatasetId]) -> V
 }
 
 /// Judges each dataset of a peer's `Hello`.
-pub(super) async fn judge_all(datasets: &Datasets, theirs: Vec<DatasetHello>) -> Judged {
-    let mut judged = Judged::default();
+pub(super) async fn judge_all(datasets: &Datasets, peer: PeerId, theirs: Vec<DatasetHello>) -> Judged {
+    let (readable, refused) = part_readers(datasets, peer, theirs);
+    let mut judged = Judged { refused, ..Judged::default() };
     // A decoded message never spells `primary` out.
-    let named = theirs.into_iter().filter_map(|hello| Some((DatasetId::from_wire(hello.dataset.as_ref())?, hello)));
+    let named = readable.into_iter().filter_map(|hello| Some((DatasetId::from_wire(hello.dataset.as_ref())?, hello)));
     let verdicts = named.map(|(dataset, hello)| async { (verdict(datasets, &dataset, &hello).await, dataset, hello) });
     for (verdict, dataset, hello) in join_all(verdicts).await {
         match verdict {
@@ -111,7 +124,7 @@ async fn verdict(datasets: &Datasets, dataset: &DatasetId, theirs: &DatasetHello
 }
 
 /// Tells the datasets' sync actors whom they may sync with.
-pub(super) fn admit(datasets: &Datasets, peer: anabranch_protocol::id::PeerId, accepted: Vec<(DatasetId, DatasetHello)>) {
+pub(super) fn admit(datasets: &Datasets, peer: PeerId, accepted: Vec<(DatasetId, DatasetHello)>) {
     for (dataset, hello) in accepted {
         if let Some(running) = datasets.get(&dataset).and_then(crate::dataset::DatasetHandle::running_now) {
             running.sync.do_send(Accepted { peer, hello });

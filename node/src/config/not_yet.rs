@@ -6,12 +6,7 @@ use super::page::{DatasetPage, EVERYTHING, PEER_LEASE, Page, SyncPage};
 
 /// Refuses the first setting of the page that this version can't honour.
 pub fn refuse(page: &Page) -> Result<(), ConfigError> {
-    let settings = [
-        ("mdns", page.mdns),
-        ("network_key_file", !page.network_key_file.is_empty()),
-        ("access.allow", !page.access.allow.is_empty()),
-        ("access.deny", !page.access.deny.is_empty()),
-    ];
+    let settings = [("mdns", page.mdns)];
     refuse_first("", &settings)?;
     page.datasets.iter().try_for_each(|(name, dataset)| refuse_in_dataset(name, dataset))
 }
@@ -24,8 +19,6 @@ fn refuse_in_dataset(name: &str, dataset: &DatasetPage) -> Result<(), ConfigErro
         ("collections_max", !everything(&dataset.collections_max)),
         ("policy", dataset.policy.values().any(|policy| policy != "lww")),
         ("images_before", !dataset.images_before.is_empty()),
-        ("writers", !everything(&dataset.writers)),
-        ("readers", !everything(&dataset.readers)),
         ("peer_lease", dataset.peer_lease != PEER_LEASE),
         ("retention", dataset.retention.is_some()),
         ("disk_quota", dataset.disk_quota.is_some()),

@@ -32,14 +32,15 @@ pub fn multiaddr(text: &str) -> Result<Multiaddr, String> {
     }
 }
 
-/// Refuses to listen beyond loopback where anyone could connect.
-pub fn check_listen(listen: &[Multiaddr], insecure_open: bool) -> Result<(), ConfigError> {
+/// Refuses to listen beyond loopback where anyone could connect: unless a network key or an allow list keeps strangers out, or
+/// the user says that it shall be so.
+pub fn check_listen(listen: &[Multiaddr], guarded: bool) -> Result<(), ConfigError> {
     let open = listen.iter().find(|address| !is_loopback(address));
     match open {
-        Some(address) if !insecure_open => Err(ConfigError(format!(
-            "listening on {address} lets anyone who reaches it read and write every dataset: listen on loopback, or say \
-             --insecure-open if the network itself keeps others out (network keys and allow lists are not supported by this \
-             version yet)"
+        Some(address) if !guarded => Err(ConfigError(format!(
+            "listening on {address} lets anyone who reaches it read and write every dataset: make a key with `anabranch \
+             network-key` and start every node with --network-key FILE, or name the peers in `access.allow`, or listen on \
+             loopback; --insecure-open says that the network itself keeps others out"
         ))),
         _ => Ok(()),
     }

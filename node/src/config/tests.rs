@@ -45,8 +45,6 @@ fn with_dataset_flags_exactly_those_run() {
 fn what_would_have_no_effect_is_refused() {
     for toml in [
         "mdns = true",
-        "network_key_file = 'k'",
-        "[access]\nallow = ['x']",
         "[datasets.a]\npolicy = { default = 'lww', customers = 'merge' }",
         "[datasets.a]\nimages_before = ['x']",
         "[datasets.a]\nretention = { age = '7d' }",
@@ -57,6 +55,44 @@ fn what_would_have_no_effect_is_refused() {
         assert!(message.contains("not supported by this version yet"), "{toml}: {message}");
     }
     assert!(judge("[datasets.a]\npolicy = { default = 'lww' }\nwriters = ['*']", Overrides::default()).is_ok());
+}
+
+#[test]
+fn a_network_key_or_an_allow_list_guards_the_door() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file
+    };
+    let key = |byte: u8| anabranch_protocol::network_key::NetworkKey::new([byte; 32]).to_text();
+    let (one, two, broken) = (write("one", &key(1)), write("two", &key(2)), write("broken", "secret"));
+    let beyond = "listen = ['/ip4/0.0.0.0/tcp/4001']\n";
+    let keyed = |files: &str| judge(&format!("{beyond}network_key_file = {files}"), Overrides::default());
+    assert!(!keyed(&format!("'{}'", one.display())).unwrap().access.network_keys.is_open());
+    assert!(keyed(&format!("['{}', '{}']", one.display(), two.display())).is_ok());
+    let flag = Overrides { network_keys: vec![two], ..Overrides::default() };
+    assert!(judge(beyond, flag).is_ok());
+    let message = keyed(&format!("'{}'", broken.display())).unwrap_err().0;
+    assert!(message.contains("broken") && !message.contains("secret"), "{message}");
+    assert!(keyed("'/nonexistent'").unwrap_err().0.contains("/nonexistent"));
+
+    let peer = anabranch_protocol::commit::Identity::from_secret(&[1; 32]).peer();
+    assert!(judge(&format!("{beyond}[access]\nallow = ['{peer}']"), Overrides::default()).is_ok());
+    // A deny list lets everyone else in.
+    assert!(refused(&format!("{beyond}[access]\ndeny = ['{peer}']")).contains("--network-key"));
+    let both = format!("[access]\nallow = ['{peer}']\ndeny = ['{peer}']");
+    assert!(refused(&both).contains("access.deny"));
+}
+
+#[test]
+fn readers_and_writers_are_peer_ids_or_everybody() {
+    let peer = anabranch_protocol::commit::Identity::from_secret(&[1; 32]).peer();
+    let config = judge(&format!("[datasets.a]\nwriters = ['{peer}']\nreaders = []"), Overrides::default()).unwrap();
+    let a = &config.datasets[&DatasetId::new("a").unwrap()];
+    assert!(a.writers.contains(&peer) && !a.readers.contains(&peer));
+    assert!(refused("[datasets.a]\nwriters = ['bob']").contains("writers"));
+    assert!(refused(&format!("[datasets.a]\nreaders = ['*', '{peer}']")).contains("stands alone"));
 }
 
 #[test]

@@ -18,6 +18,9 @@ struct Row {
     connected: bool,
     addresses: Vec<String>,
     rtt_ms: Option<f64>,
+    /// Why nothing at all is synced with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
     datasets: BTreeMap<String, DatasetRow>,
 }
 
@@ -40,7 +43,8 @@ pub async fn list(api: Data<Api>) -> HttpResponse {
     let mut known = api.network.peers();
     let heard = api.node.peers().await;
     let mut rows: Vec<_> = heard.into_iter().map(|info| row(known.remove(&info.peer).unwrap_or_default(), info)).collect();
-    let unheard = |peer| PeerInfo { peer, connected: false, addresses: Vec::new(), rtt: None, datasets: Vec::new() };
+    let unheard =
+        |peer| PeerInfo { peer, connected: false, addresses: Vec::new(), rtt: None, refused: None, datasets: Vec::new() };
     rows.extend(known.into_iter().map(|(peer, addresses)| row(addresses, unheard(peer))));
     HttpResponse::Ok().json(rows)
 }
@@ -69,6 +73,7 @@ fn row(known: Vec<String>, peer: PeerInfo) -> Row {
         addresses: if known.is_empty() { peer.addresses } else { known },
         // Whole microseconds: more digits would be noise.
         rtt_ms: peer.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
+        refused: peer.refused,
         datasets: peer.datasets.into_iter().map(|(id, state)| (id.to_string(), dataset(state))).collect(),
     }
 }

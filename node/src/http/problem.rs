@@ -106,6 +106,7 @@ impl Problem {
     fn of_refusal(refusal: &WriteRefusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
+            WriteRefusal::NotAWriter => Self::new(StatusCode::FORBIDDEN, "not-a-writer", "This node may not write here", detail),
             WriteRefusal::NotFound { .. } => Self::not_found(detail),
             WriteRefusal::AppendOnly | WriteRefusal::DocumentsOnly => {
                 Self::new(StatusCode::CONFLICT, "wrong-kind", "Not for a dataset of this kind", detail)

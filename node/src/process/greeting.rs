@@ -58,6 +58,9 @@ fn second_node(config: &Config, page: &NodePage, program: &str) -> String {
     if let Some(address) = page.listen.first() {
         option("--peer", address.clone());
     }
+    for file in &config.network_key_files {
+        option("--network-key", file.display().to_string());
+    }
     let is_default = |(id, dataset): (&DatasetId, &DatasetSettings)| {
         id.is_primary() && dataset.registration.all && dataset.kind == anabranch_protocol::wire::Kind::Documents
     };

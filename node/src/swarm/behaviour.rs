@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_protocol::access::Peers;
 use anabranch_protocol::wire::{CONTROL_PROTOCOL, VERSION};
 use libp2p::allow_block_list::{self, AllowedPeers, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
@@ -91,11 +92,12 @@ fn deny(config: &SwarmConfig) -> allow_block_list::Behaviour<BlockedPeers> {
 }
 
 fn allow(config: &SwarmConfig) -> Toggle<allow_block_list::Behaviour<AllowedPeers>> {
+    let Peers::Only(allowed) = &config.allow else { return Toggle::from(None) };
     let mut allow = allow_block_list::Behaviour::<AllowedPeers>::default();
-    for peer in config.allow.iter().filter_map(|peer| to_libp2p(*peer)) {
+    for peer in allowed.iter().filter_map(|peer| to_libp2p(*peer)) {
         allow.allow_peer(peer);
     }
-    Toggle::from((!config.allow.is_empty()).then_some(allow))
+    Toggle::from(Some(allow))
 }
 
 fn control(config: &SwarmConfig, counters: &Arc<Counters>) -> request_response::Behaviour<ControlCodec> {
@@ -111,6 +113,8 @@ fn identify(config: &SwarmConfig) -> identify::Behaviour {
     let settings = identify::Config::new(format!("/anabranch/{VERSION}"), config.identity.public())
         .with_agent_version(concat!("anabranch/", env!("CARGO_PKG_VERSION")).to_owned())
         .with_push_listen_addr_updates(true)
+        // Told before any proof; the accepted `Hello` brings addresses.
+        .with_hide_listen_addrs(!config.network_keys.is_open())
         .with_cache_size(0);
     identify::Behaviour::new(settings)
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anabranch_protocol::access::Peers;
 use anabranch_protocol::id::PeerId;
+use anabranch_protocol::network_key::Keyring;
 use libp2p::Multiaddr;
 use libp2p::identity::Keypair;
 
@@ -20,8 +22,10 @@ pub struct SwarmConfig {
     pub peers: Vec<Multiaddr>,
     /// File that remembers accepted peers across restarts.
     pub address_book: PathBuf,
-    /// The only peers that may connect; empty: all.
-    pub allow: Vec<PeerId>,
+    /// Keys of the private network: addresses and the names of datasets are hidden from who connects. None: an open one.
+    pub network_keys: Keyring,
+    /// The only peers that may connect.
+    pub allow: Peers,
     /// Peers that may not connect.
     pub deny: Vec<PeerId>,
     /// Bounds and deadlines.
@@ -33,7 +37,16 @@ impl SwarmConfig {
     #[must_use]
     pub fn new(identity: Keypair, address_book: PathBuf) -> Self {
         let limits = SwarmLimits::default();
-        Self { identity, listen: Vec::new(), peers: Vec::new(), address_book, allow: Vec::new(), deny: Vec::new(), limits }
+        Self {
+            identity,
+            listen: Vec::new(),
+            peers: Vec::new(),
+            address_book,
+            network_keys: Keyring::default(),
+            allow: Peers::All,
+            deny: Vec::new(),
+            limits,
+        }
     }
 
     /// The same from the 32 secret bytes of an ed25519 key.

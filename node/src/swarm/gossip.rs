@@ -1,6 +1,7 @@
 //! Announcements: gossipsub, configured so that a hint never costs more than it is worth.
 //!
-//! - Topics are hashes, so that a peer that doesn't know a dataset's name learns nothing from a subscription.
+//! - Topics are hashes, so that a peer that doesn't know a dataset's name learns nothing from a subscription. With network keys
+//!   they are keyed, one for each: subscriptions are told to whoever connects, and names can be guessed.
 //! - Messages are signed and checked strictly: 60 µs each, and nobody speaks in another's name.
 //! - A message is forwarded only after it decoded and named the dataset of its topic.
 //! - A peer whose `Hello` was not accepted is graylisted by its application score: nothing is published to it, nothing is
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use anabranch_protocol::id::DatasetId;
 use anabranch_protocol::limits::{GOSSIP_BYTES_MAX, HELLO_DATASETS_MAX};
+use anabranch_protocol::network_key::{Keyring, NETWORK_KEYS_MAX};
 use anabranch_protocol::wire::{Announce, VERSION};
 use libp2p::gossipsub::{
     self, AllowAllSubscriptionFilter, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity, PeerScoreParams,
@@ -51,8 +53,8 @@ pub(super) fn behaviour(identity: &Keypair) -> Result<Gossip, String> {
         .map_err(|error| error.to_string())?;
     let filter = MaxCountSubscriptionFilter {
         filter: AllowAllSubscriptionFilter {},
-        max_subscribed_topics: HELLO_DATASETS_MAX,
-        max_subscriptions_per_request: HELLO_DATASETS_MAX,
+        max_subscribed_topics: HELLO_DATASETS_MAX * NETWORK_KEYS_MAX,
+        max_subscriptions_per_request: HELLO_DATASETS_MAX * NETWORK_KEYS_MAX,
     };
     let authenticity = MessageAuthenticity::Signed(identity.clone());
     let mut gossip = Gossip::new_with_subscription_filter(authenticity, config, filter).map_err(str::to_owned)?;
@@ -85,14 +87,16 @@ pub(super) fn set_accepted(gossip: &mut Gossip, peer: &libp2p::PeerId, accepted:
     gossip.set_application_score(peer, if accepted { 0.0 } else { NOT_ACCEPTED_SCORE });
 }
 
-/// The topic of a dataset.
-pub(super) fn topic(dataset: &DatasetId) -> Sha256Topic {
-    Sha256Topic::new(format!("/anabranch/{VERSION}/{dataset}"))
+/// The topics of a dataset; more than one while a network key is being rotated.
+pub(super) fn topics(keys: &Keyring, dataset: &DatasetId) -> Vec<Sha256Topic> {
+    let names = if keys.is_open() { vec![dataset.to_string()] } else { keys.topics(dataset) };
+    names.into_iter().map(|name| Sha256Topic::new(format!("/anabranch/{VERSION}/{name}"))).collect()
 }
 
 /// Reads an announcement and checks that it belongs to the topic it came on.
-pub(super) fn decode(data: &[u8], came_on: &TopicHash) -> Result<Announce, String> {
+pub(super) fn decode(keys: &Keyring, data: &[u8], came_on: &TopicHash) -> Result<Announce, String> {
     let announce = Announce::decode(data).map_err(|error| error.to_string())?;
     let dataset = DatasetId::from_wire(announce.dataset.as_ref()).ok_or("no dataset")?;
-    if topic(&dataset).hash() == *came_on { Ok(announce) } else { Err(format!("{dataset} announced on another topic")) }
+    let known = topics(keys, &dataset).iter().any(|topic| topic.hash() == *came_on);
+    if known { Ok(announce) } else { Err(format!("{dataset} announced on another topic")) }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anabranch_actors::transport::{Class, EventSender, TransportError};
 use anabranch_protocol::id::PeerId;
+use anabranch_protocol::network_key::Keyring;
 use anabranch_protocol::wire::Announce;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -84,6 +85,7 @@ struct Waiting {
 
 pub(super) struct SwarmTask {
     swarm: Swarm<Behaviour>,
+    network_keys: Keyring,
     limits: SwarmLimits,
     counters: Arc<Counters>,
     view: Arc<View>,
@@ -121,6 +123,7 @@ impl SwarmTask {
         let (wishes, view) = (Arc::new(Wishes::default()), Arc::new(View::default()));
         let mut task = Self {
             swarm,
+            network_keys: config.network_keys.clone(),
             redial: Redial::new(config.limits.clone()),
             limits: config.limits.clone(),
             counters: Arc::clone(&counters),
@@ -223,8 +226,10 @@ impl SwarmTask {
     fn fulfil_wishes(&mut self) {
         let wanted = self.wishes.take();
         for dataset in wanted.subscribe {
-            if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&gossip::topic(&dataset)) {
-                tracing::error!(%dataset, %error, "subscribing to announcements failed");
+            for topic in gossip::topics(&self.network_keys, &dataset) {
+                if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&topic) {
+                    tracing::error!(%dataset, %error, "subscribing to announcements failed");
+                }
             }
         }
         for (id, verdict) in wanted.verdicts {
@@ -263,11 +268,13 @@ impl SwarmTask {
         let Some(dataset) = anabranch_protocol::id::DatasetId::from_wire(announce.dataset.as_ref()) else { return };
         let bytes = announce.encode();
         let size = bytes.len();
-        match self.swarm.behaviour_mut().gossip.publish(gossip::topic(&dataset), bytes) {
-            Ok(_) => self.counters.add_out(MessageKind::Announce, size),
-            Err(libp2p::gossipsub::PublishError::NoPeersSubscribedToTopic) => count(&self.counters.announcements_unheard),
-            Err(libp2p::gossipsub::PublishError::AllQueuesFull(_)) => count(&self.counters.announcements_queue_full),
-            Err(error) => tracing::error!(%dataset, %error, size, "an announcement was not published"),
+        for topic in gossip::topics(&self.network_keys, &dataset) {
+            match self.swarm.behaviour_mut().gossip.publish(topic, bytes.clone()) {
+                Ok(_) => self.counters.add_out(MessageKind::Announce, size),
+                Err(libp2p::gossipsub::PublishError::NoPeersSubscribedToTopic) => count(&self.counters.announcements_unheard),
+                Err(libp2p::gossipsub::PublishError::AllQueuesFull(_)) => count(&self.counters.announcements_queue_full),
+                Err(error) => tracing::error!(%dataset, %error, size, "an announcement was not published"),
+            }
         }
     }
 

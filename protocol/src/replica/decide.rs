@@ -133,7 +133,7 @@ impl Replica {
         // What earlier operations of this request make of a document, where there is more than one.
         let mut staged: BTreeMap<(&Collection, &Key), Option<Vec<u8>>> = BTreeMap::new();
         for WriteOp { collection, op } in &request.ops {
-            if let Err(refusal) = self.op_fits_kind(op) {
+            if let Err(refusal) = self.op_fits_kind(op).and_then(|()| self.may_write(collection)) {
                 return Ok(Err(refusal));
             }
             let key = op.key();
@@ -162,6 +162,11 @@ impl Replica {
             changes.push((collection.clone(), change, created));
         }
         Ok(Ok(changes))
+    }
+
+    fn may_write(&self, collection: &Collection) -> Result<(), WriteRefusal> {
+        let allowed = self.settings.writers.contains(&self.peer()) || !self.settings.registration.contains(collection);
+        if allowed { Ok(()) } else { Err(WriteRefusal::NotAWriter) }
     }
 
     fn op_fits_kind(&self, op: &Op) -> Result<(), WriteRefusal> {

@@ -5,7 +5,7 @@ use super::turn::{Rows, Turn, Working};
 use crate::commit::{Change, Commit};
 use crate::conflict::Stamp;
 use crate::hlc::{Hlc, WallClock};
-use crate::id::Tag;
+use crate::id::{PeerId, Tag};
 use crate::limits::VECTOR_WRITERS_MAX;
 use crate::wire::Kind;
 
@@ -29,6 +29,9 @@ pub enum ReceiveRefusal {
     /// Earlier commits of the writer are missing.
     #[error("commits after {have} are missing")]
     Gap { have: u64 },
+    /// The writer is not among the dataset's writers.
+    #[error("{peer} is not among the dataset's writers")]
+    Forbidden { peer: PeerId },
     /// Two commits of the writer share a number, or this one does not continue the chain.
     #[error("commit {seq} does not continue the writer's chain: the writer's history forked")]
     Fork { seq: u64 },
@@ -75,6 +78,11 @@ impl Replica {
         let line = working.line(&commit.writer());
         let have = line.map_or(0, |line| line.head.seq);
         let refuse = Verdict::Refused;
+        // Before the gap: what is not taken in need not be asked for. What is here already stays, whoever wrote it.
+        let peer = commit.writer().peer;
+        if seq > have && !self.settings.writers.contains(&peer) {
+            return refuse(ReceiveRefusal::Forbidden { peer });
+        }
         if seq > have + 1 {
             return refuse(ReceiveRefusal::Gap { have });
         }
@@ -127,6 +135,7 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Peers;
     use crate::commit::{Draft, Entry, Identity};
     use crate::id::{Collection, DatasetId, Epoch, Hash, Key, Lineage, PeerId, Salt, ShortHash, WriterId};
     use crate::registration::Registration;
@@ -150,16 +159,34 @@ mod tests {
         draft.seal(&Identity::from_secret(&[1; 32]))
     }
 
-    #[test]
-    fn a_writer_too_many_is_refused_before_vectors_can_no_longer_be_sent() {
-        let settings = ReplicaSettings {
+    fn settings(writers: Peers) -> ReplicaSettings {
+        ReplicaSettings {
             dataset: DatasetId::primary(),
             lineage: Lineage::ZERO,
             kind: Kind::Documents,
             identity: Identity::from_secret(&[2; 32]),
             registration: Registration::all(),
             max_clock_skew: std::time::Duration::from_secs(1),
-        };
+            writers,
+        }
+    }
+
+    #[test]
+    fn a_peer_that_may_not_write_is_refused_and_what_it_wrote_before_stays() {
+        let author = first_commit(1).writer().peer;
+        let mut replica = Replica::load(settings(Peers::All), Saved::default());
+        let (turn, verdicts) = replica.receive(WallClock(1), vec![first_commit(1)], &NoRows).unwrap();
+        assert_eq!(verdicts, [Verdict::Applied]);
+        replica.evolve(&turn);
+        replica.settings.writers = Peers::Only([replica.peer()].into());
+        let (turn, verdicts) = replica.receive(WallClock(1), vec![first_commit(1), first_commit(2)], &NoRows).unwrap();
+        assert_eq!(verdicts, [Verdict::Duplicate, Verdict::Refused(ReceiveRefusal::Forbidden { peer: author })]);
+        assert!(turn.records.is_empty());
+    }
+
+    #[test]
+    fn a_writer_too_many_is_refused_before_vectors_can_no_longer_be_sent() {
+        let settings = settings(Peers::All);
         let line = Line { head: Head { seq: 1, hlc: Hlc(1), hash: ShortHash([0; 8]) }, hash: Hash::ZERO };
         let writer = |n: usize| WriterId { peer: PeerId([3; 32]), epoch: Epoch((n as u128).to_be_bytes()) };
         let lines = (1..OTHER_WRITERS_MAX).map(|n| (writer(n), line)).collect();

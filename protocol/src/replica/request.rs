@@ -75,6 +75,9 @@ pub struct Written {
 /// Why a write request was refused. Nothing of it was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteRefusal {
+    /// This node is not among the dataset's writers: what it wrote would be refused by everybody else.
+    #[error("this node is not among the dataset's `writers`: only collections that are not replicated can be written here")]
+    NotAWriter,
     /// The document to delete or patch is not there.
     #[error("no document {key:?} in collection {collection:?}")]
     NotFound { collection: Collection, key: Key },

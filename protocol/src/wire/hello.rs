@@ -13,7 +13,7 @@ use crate::vector::VersionVector;
 
 /// Most versions, proofs and addresses in one `Hello`.
 const VERSIONS_MAX: usize = 16;
-const PROOFS_MAX: usize = 8;
+const PROOFS_MAX: usize = crate::network_key::NETWORK_KEYS_MAX;
 const LISTEN_MAX: usize = 32;
 
 /// What a dataset holds.

@@ -49,6 +49,7 @@ pub fn settings(secret: u8, kind: Kind, registration: Registration) -> ReplicaSe
         identity: Identity::from_secret(&[secret; 32]),
         registration,
         max_clock_skew: Duration::from_secs(60),
+        writers: anabranch_protocol::access::Peers::All,
     }
 }
 

@@ -84,6 +84,7 @@ fn prepare(kind: Kind, documents: &[(String, String)], per_commit: usize) -> Vec
         identity: Identity::from_secret(&[1; 32]),
         registration: Registration::all(),
         max_clock_skew: Duration::from_secs(300),
+        writers: anabranch_protocol::access::Peers::All,
     };
     let mut entropy = |bytes: &mut [u8]| bytes.fill(5);
     let mut ledger =

@@ -9,4 +9,5 @@ mod disks;
 mod kills;
 mod lines;
 mod overload;
+mod strangers;
 mod world;

@@ -24,6 +24,7 @@ fn settings(kind: Kind) -> ReplicaSettings {
         identity: Identity::from_secret(&[7; 32]),
         registration: Registration::of([Collection::new("orders").unwrap()]),
         max_clock_skew: Duration::from_secs(300),
+        writers: anabranch_protocol::access::Peers::All,
     }
 }
 

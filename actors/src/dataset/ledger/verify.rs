@@ -174,6 +174,7 @@ mod tests {
             kind,
             identity: Identity::from_secret(&[7; 32]),
             registration: Registration::of([Collection::new("a").unwrap()]),
+            writers: anabranch_protocol::access::Peers::All,
             max_clock_skew: Duration::from_secs(300),
         };
         let mut seed = 0;

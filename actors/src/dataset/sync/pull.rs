@@ -98,7 +98,9 @@ impl Sync {
             return;
         }
         left_alone.extend(&session.lacking);
-        let wants = plan_pull(&self.vector, &session.theirs, &left_alone);
+        let mut wants = plan_pull(&self.vector, &session.theirs, &left_alone);
+        // What would be refused is not asked for; the clock shows whose it is.
+        wants.retain(|want| self.context.replica.writers.contains(&want.writer.peer));
         if wants.is_empty() {
             return;
         }

@@ -159,7 +159,7 @@ impl SwarmTask {
     }
 
     fn on_announcement(&mut self, forwarder: PeerId, id: &gossipsub::MessageId, message: &gossipsub::Message) {
-        let acceptance = match gossip::decode(&message.data, &message.topic) {
+        let acceptance = match gossip::decode(&self.network_keys, &message.data, &message.topic) {
             Ok(announce) => {
                 self.counters.add_in(MessageKind::Announce, message.data.len());
                 if let Some(state) = self.peers.get(&forwarder)

@@ -10,8 +10,8 @@ use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId};
+use libp2p::swarm::{ConnectionDenied, ConnectionId, DialError, ListenError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, allow_block_list};
 use tokio::time::{Instant, timeout};
 
 use super::{Peer, SwarmTask};
@@ -79,8 +79,16 @@ impl SwarmTask {
                     self.on_disconnected(peer_id);
                 }
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => self.on_dial_failed(connection_id, &error),
-            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                if let DialError::Denied { cause } = &error {
+                    self.on_denied(peer_id, cause);
+                }
+                self.on_dial_failed(connection_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, peer_id, error, .. } => {
+                if let ListenError::Denied { cause } = &error {
+                    self.on_denied(peer_id, cause);
+                }
                 tracing::debug!(from = %send_back_addr, %error, "an inbound connection was not established");
             }
             SwarmEvent::NewListenAddr { listener_id, .. } => {
@@ -94,6 +102,15 @@ impl SwarmTask {
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed"),
             _ => {}
+        }
+    }
+
+    /// Tells the node of a peer that our lists keep out. What bounds keep out is no verdict about the peer.
+    fn on_denied(&mut self, peer: Option<PeerId>, cause: &ConnectionDenied) {
+        let listed = cause.downcast_ref::<allow_block_list::Blocked>().is_some()
+            || cause.downcast_ref::<allow_block_list::NotAllowed>().is_some();
+        if let (true, Some(peer)) = (listed, peer.as_ref().and_then(from_libp2p)) {
+            self.outbox.offer(TransportEvent::NotAllowed { peer });
         }
     }
 

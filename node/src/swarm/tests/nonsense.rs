@@ -114,7 +114,7 @@ async fn peers_that_are_not_allowed_do_not_connect() {
     let homes = [Home::new(1), Home::new(2), Home::new(3)];
     let friend = homes[1].start("/ip4/127.0.0.1/tcp/0", &[]).await;
     let mut config = homes[0].config("/ip4/127.0.0.1/tcp/0", &[]);
-    config.allow = vec![friend.id()];
+    config.allow = anabranch_protocol::access::Peers::Only([friend.id()].into());
     let mut a = Node::start(config).await;
     let stranger = homes[2].start("/ip4/127.0.0.1/tcp/0", &a.addresses()).await;
     let counters = stranger.handle.counters();

@@ -1,0 +1,52 @@
+//! Who gets in: network keys from their files, and the lists of `[access]`.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anabranch_actors::node::AccessSettings;
+use anabranch_protocol::access::Peers;
+use anabranch_protocol::network_key::{Keyring, NETWORK_KEYS_MAX, NetworkKey};
+
+use super::ConfigError;
+use super::page::Page;
+
+/// Judges `network_key_file` and `[access]`.
+pub fn access(page: &Page) -> Result<AccessSettings, ConfigError> {
+    let files = &page.network_key_file;
+    if files.len() > NETWORK_KEYS_MAX {
+        return Err(ConfigError(format!("`network_key_file` names {} files: at most {NETWORK_KEYS_MAX}", files.len())));
+    }
+    let keys: Vec<NetworkKey> = files.iter().map(|file| read_key(Path::new(file))).collect::<Result<_, _>>()?;
+    let allow = if page.access.allow.is_empty() { Peers::All } else { peers("access.allow", &page.access.allow)? };
+    let deny = match peers("access.deny", &page.access.deny)? {
+        Peers::Only(peers) => peers,
+        Peers::All => return Err(ConfigError("`access.deny` is `*`: no peer could ever connect; name peer ids".to_owned())),
+    };
+    if let Peers::Only(allowed) = &allow
+        && let Some(both) = allowed.intersection(&deny).next()
+    {
+        return Err(ConfigError(format!("{both} is in `access.allow` and in `access.deny`: take it out of one")));
+    }
+    Ok(AccessSettings { network_keys: Keyring::new(keys), allow, deny })
+}
+
+/// A list of peer ids, or `*`.
+pub fn peers(key: &str, words: &[String]) -> Result<Peers, ConfigError> {
+    Peers::parse(words).map_err(|error| ConfigError(format!("`{key}`: {error}")))
+}
+
+/// The files of network keys.
+pub fn key_files(page: &Page) -> Vec<PathBuf> {
+    page.network_key_file.iter().map(PathBuf::from).collect()
+}
+
+fn read_key(file: &Path) -> Result<NetworkKey, ConfigError> {
+    let refused = |why: String| ConfigError(format!("`network_key_file`: {}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| refused(format!("can't be read: {error}")))?;
+    let mode = std::fs::metadata(file).map_err(|error| refused(error.to_string()))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        // The file may be shared between users on purpose, so its mode is not ours to change.
+        tracing::warn!(file = %file.display(), "the network key is readable by other users: chmod 600, and rotate it if they read it");
+    }
+    NetworkKey::from_text(&text).map_err(|error| refused(error.to_string()))
+}
