@@ -1,6 +1,7 @@
 //! A node with faults on demand and a clock that may be wrong; for tests only. The shipped binary has none of this.
 //!
-//! `TEST_FAULTS` names a file with a fault plan (`anabranch_actors::store::fault`), read again whenever it changes.
+//! `TEST_FAULTS` names a file with a fault plan (`anabranch_actors::store::fault`), read again whenever it changes;
+//! what was taken stands beside it, with the ending `taken`.
 //! `TEST_CLOCK` is added to the wall clock, in milliseconds.
 
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ fn follow(plan: &FaultPlan, path: &std::path::Path) {
             && text != known
         {
             plan.reload(&text).expect("a fault plan");
+            std::fs::write(path.with_extension("taken"), &text).expect("a word that the plan was taken");
             known = text;
         }
         std::thread::sleep(Duration::from_millis(10));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anabranch_tests::process::Options;
+use anabranch_tests::process::{Options, wait_for};
 
 /// The node that can fail on demand.
 const FAULTY: &str = env!("CARGO_BIN_EXE_anabranch-faulty");
@@ -45,5 +45,12 @@ impl Place {
         // Renamed into place, so that no half of a plan is ever read.
         std::fs::write(&next, plan).expect("a fault plan");
         std::fs::rename(next, path).expect("a fault plan");
+    }
+
+    /// Waits until a running faulty node has taken its fault plan.
+    pub fn faults_taken(&self, name: &str) {
+        let (path, taken) = (self.path(&format!("{name}.faults")), self.path(&format!("{name}.taken")));
+        let read = |path: &Path| std::fs::read_to_string(path).ok();
+        wait_for("the fault plan is taken", || (read(&taken)? == read(&path)?).then_some(()));
     }
 }

@@ -37,7 +37,7 @@ async fn shutdown_frees_the_port_at_once_and_ends_everything() {
     b.until(|event| matches!(event, TransportEvent::Request { .. }).then_some(())).await;
     let began = Instant::now();
     a.handle.shutdown().await;
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     assert!(timeout(DEADLINE, unanswered).await.unwrap().is_err());
     b.disconnected(a.id()).await;
     // The events end, calls after the end are errors, a second shutdown is nothing.
