@@ -243,13 +243,18 @@ impl View {
     }
 
     fn arrival(&self, writer: &WriterId, seq: u64) -> Result<Option<u64>, StoreError> {
-        let found = self.store.get(&layout::seq_index(writer, seq))?;
+        let index = layout::seq_index(writer, seq);
+        let mut found = self.store.get(&index)?;
         if found.is_none() {
             let key = layout::line_key(writer);
             let line = self.store.get(&key)?.and_then(|line| layout::decode_line(&key, &line));
-            // The index row is put before the line: a line that is past it has lost it.
             if line.is_some_and(|(_, line)| line.head.seq >= seq) {
-                return Err(StoreError::Corrupt(format!("commit {seq} of {writer} is not in its index")));
+                // The index row is put before the line, so it is there by now, unless the store has lost it: the commit may have
+                // been taken in between the first look and the line.
+                found = self.store.get(&index)?;
+                if found.is_none() {
+                    return Err(StoreError::Corrupt(format!("commit {seq} of {writer} is not in its index")));
+                }
             }
         }
         Ok(found.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes))

@@ -1,7 +1,7 @@
 //! What a ledger keeps through crashes, failures, and copies of its directory.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anabranch_protocol::commit::Identity;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::Ledger;
 use crate::api::ListQuery;
-use crate::store::{FaultEngine, FaultPlan, MemoryEngine, SledEngine, StoreEngine};
+use crate::store::{FaultEngine, FaultPlan, MemoryEngine, SledEngine, Store, StoreEngine, StoreError, Visitor};
 
 fn settings(kind: Kind) -> ReplicaSettings {
     ReplicaSettings {
@@ -267,6 +267,65 @@ fn one_mebibyte_documents_stay_out_of_blob_files_and_shrink() {
     let ledger = open(&SledEngine::default(), &directory, &mut random);
     assert_eq!(listing(&ledger, &orders()).len(), 3);
     assert_eq!(blobs(&directory), 0);
+}
+
+/// A store in which rows appear right after the first look at one of them was in vain: a commit is taken in beside a reader.
+#[derive(Debug)]
+struct TakenInMeanwhile {
+    inner: Arc<dyn Store>,
+    looked_for: Vec<u8>,
+    appear: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
+}
+
+impl Store for TakenInMeanwhile {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.inner.get(key)?;
+        if key == self.looked_for {
+            for (key, value) in self.appear.lock().unwrap().drain(..) {
+                self.inner.put(&key, &value)?;
+            }
+        }
+        Ok(found)
+    }
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.inner.put(key, value)
+    }
+    fn delete(&self, key: &[u8]) -> Result<(), StoreError> {
+        self.inner.delete(key)
+    }
+    fn scan(&self, start: &[u8], end: &[u8], visit: &mut Visitor<'_>) -> Result<(), StoreError> {
+        self.inner.scan(start, end, visit)
+    }
+    fn last(&self, start: &[u8], end: &[u8]) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+        self.inner.last(start, end)
+    }
+    fn barrier(&self) -> Result<(), StoreError> {
+        self.inner.barrier()
+    }
+    fn size_bytes(&self) -> u64 {
+        self.inner.size_bytes()
+    }
+}
+
+#[test]
+fn a_commit_taken_in_beside_a_reader_is_no_damage_and_a_lost_index_row_is() {
+    let memory = MemoryEngine::default();
+    let directory = Path::new("/nowhere/primary");
+    let mut random = 0;
+    let mut ledger = open(&memory, directory, &mut random);
+    let (_, committed) = ledger.write(now(1), &[pair(1, 10)], &mut entropy(&mut random)).unwrap();
+    let writer = committed.commits[0].writer();
+    let (store, tags) = (ledger.store.clone(), ledger.replica().tags().clone());
+    let rows = [super::layout::seq_index(&writer, 1), super::layout::line_key(&writer)];
+    let appear = rows.iter().map(|key| (key.clone(), store.get(key).unwrap().unwrap())).collect();
+    rows.iter().for_each(|key| store.delete(key).unwrap());
+    let racing = TakenInMeanwhile { inner: store.clone(), looked_for: rows[0].clone(), appear: Mutex::new(appear) };
+    let view = super::View::new(Arc::new(racing), &settings(Kind::Documents));
+    let wants = [anabranch_protocol::plan::Want { writer, from_seq: 1 }];
+    assert_eq!(view.page(&wants, &tags, 1 << 20).unwrap().frames.len(), 1);
+
+    store.delete(&rows[0]).unwrap();
+    assert!(view.page(&wants, &tags, 1 << 20).unwrap_err().to_string().contains("not in its index"));
 }
 
 #[test]
