@@ -12,6 +12,41 @@ use anabranch_protocol::wire::Kind;
 pub use crate::dataset::aside::{DropAsideError, SetAside};
 pub use crate::dataset::supervisor::Order;
 
+/// Where a write has to be durable before it is answered, beside here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ack {
+    /// On so many other nodes, however many hops away, whose registration covers the write.
+    Peers(u16),
+    /// On every enrolled peer: each whose `Hello` for the dataset was ever accepted.
+    All,
+}
+
+/// Who has a write on stable storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Beside this node.
+    pub by: Vec<PeerId>,
+    /// Whether they are as many as were asked for.
+    pub enough: bool,
+}
+
+/// Why a read that waits for a write was not answered. Nothing was read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AfterError {
+    /// The dataset can't answer.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The write did not arrive in time.
+    #[error("this node has {have} commits of that writer, the token names commit {want}; it did not arrive within {waited:?}")]
+    Late { have: u64, want: u64, waited: Duration },
+    /// The token's commit is not the one that is here under its number.
+    #[error("the token names a commit of another history: of another dataset, a replaced one, or the other side of a fork")]
+    OtherHistory,
+    /// The collection does not replicate here, so the write would never arrive.
+    #[error("collection {0:?} is not registered on this node: the write will not arrive here")]
+    NotRegistered(Collection),
+}
+
 /// A document or record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {

@@ -16,6 +16,7 @@ use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Key, PeerId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{WriteRequest, Written};
+use anabranch_protocol::token::Token;
 use anabranch_protocol::wire::Kind;
 
 use actix::prelude::*;
@@ -25,7 +26,9 @@ use tokio::task::JoinHandle;
 
 pub use self::access::AccessSettings;
 use self::router::{AskPeers, DatasetReady, Event, Node};
-use crate::api::{CollectionInfo, DatasetError, DatasetInfo, Document, ListQuery, Listing, PeerInfo, WriteError};
+use crate::api::{
+    Ack, AfterError, CollectionInfo, Confirmed, DatasetError, DatasetInfo, Document, ListQuery, Listing, PeerInfo, WriteError,
+};
 use crate::dataset::DatasetHandle;
 use crate::dataset::aside::Asides;
 use crate::dataset::supervisor::SupervisorContext;
@@ -197,6 +200,35 @@ impl NodeHandle {
     /// [`WriteError`].
     pub async fn write(&self, dataset: &DatasetId, request: WriteRequest) -> Result<Written, WriteError> {
         self.find(dataset)?.write(request).await
+    }
+
+    /// Waits until a write is durable elsewhere, at most `patience`; it stands whatever comes of it.
+    ///
+    /// # Errors
+    /// [`DatasetError::Unknown`].
+    pub async fn confirmed(
+        &self,
+        dataset: &DatasetId,
+        token: Token,
+        collections: Vec<Collection>,
+        ack: Ack,
+        patience: Duration,
+    ) -> Result<Confirmed, DatasetError> {
+        Ok(self.find(dataset)?.confirmed(token, collections, ack, patience).await)
+    }
+
+    /// Waits until a write of any node to `collection` has arrived here, at most `patience`.
+    ///
+    /// # Errors
+    /// [`AfterError`].
+    pub async fn arrived(
+        &self,
+        dataset: &DatasetId,
+        collection: &Collection,
+        token: Token,
+        patience: Duration,
+    ) -> Result<(), AfterError> {
+        self.find(dataset)?.arrived(collection, token, patience).await
     }
 
     /// A document.

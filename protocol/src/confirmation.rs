@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, DecodeError};
 use crate::commit::{Identity, signature_holds};
-use crate::id::{DatasetId, Hash, Incarnation, Lineage, PeerId, Signature};
+use crate::id::{Collection, DatasetId, Hash, Incarnation, Lineage, PeerId, Signature, WriterId};
 use crate::limits::CONTROL_BYTES_MAX;
 use crate::registration::Registration;
 use crate::vector::VersionVector;
@@ -111,6 +111,19 @@ impl Confirmations {
     #[must_use]
     pub fn of(&self, peer: &PeerId) -> Option<&Statement> {
         self.0.get(peer).map(|(statement, _)| statement)
+    }
+
+    /// Peers that state to have commit `seq` of `writer` on stable storage, with every one of `collections`.
+    pub fn covering<'a>(
+        &'a self,
+        writer: &'a WriterId,
+        seq: u64,
+        collections: &'a [Collection],
+    ) -> impl Iterator<Item = PeerId> + 'a {
+        let covers = move |statement: &Statement| {
+            statement.vector.seq(writer) >= seq && collections.iter().all(|c| statement.registration.contains(c))
+        };
+        self.0.iter().filter(move |(_, (statement, _))| covers(statement)).map(|(peer, _)| *peer)
     }
 
     /// All newest statements, to be relayed as they are.

@@ -7,12 +7,13 @@
 mod lww;
 
 use std::fmt;
+use std::str::FromStr;
 
 pub use lww::LastWriterWins;
 
 use crate::commit::Change;
 use crate::hlc::Hlc;
-use crate::id::WriterId;
+use crate::id::{NameError, WriterId};
 use crate::value::content_hash;
 
 /// Where an entry stands in the total order that decides conflicts.
@@ -29,6 +30,20 @@ pub struct Stamp {
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}.{}.{}", self.hlc.0, self.writer, self.index)
+    }
+}
+
+impl FromStr for Stamp {
+    type Err = NameError;
+    /// Reads what [`Display`](fmt::Display) writes, and no other spelling.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let parsed = (|| {
+            let (hlc, rest) = text.split_once('.')?;
+            let (writer, index) = rest.rsplit_once('.')?;
+            let hlc = Hlc(u64::from_str_radix(hlc, 16).ok()?);
+            Some(Self { hlc, writer: writer.parse().ok()?, index: index.parse().ok()? })
+        })();
+        parsed.filter(|stamp| stamp.to_string() == text).ok_or(NameError::Stamp)
     }
 }
 
@@ -66,4 +81,20 @@ pub trait ConflictPolicy {
     fn state(&self, stamp: Stamp, change: &Change) -> Option<Row>;
     /// The join of two states of one row.
     fn join(&self, a: Row, b: Row) -> Row;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Epoch, PeerId};
+
+    #[test]
+    fn a_stamp_reads_as_it_was_written_and_in_no_other_spelling() {
+        let stamp = Stamp { hlc: Hlc(77), writer: WriterId { peer: PeerId([1; 32]), epoch: Epoch([2; 16]) }, index: 5 };
+        let text = stamp.to_string();
+        assert_eq!(text.parse(), Ok(stamp));
+        for wrong in [text.to_uppercase(), format!("{text}0."), format!("+{text}"), text.replace(".5", ".05"), String::new()] {
+            assert_eq!(wrong.parse::<Stamp>(), Err(NameError::Stamp), "{wrong}");
+        }
+    }
 }

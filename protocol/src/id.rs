@@ -29,6 +29,9 @@ pub enum NameError {
     /// Text that is not a writer.
     #[error("{0:?} is not a writer")]
     Writer(String),
+    /// Text that is not a stamp.
+    #[error("not a stamp")]
+    Stamp,
 }
 
 /// Declares a fixed-size byte string that travels as a CBOR byte string.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use receive::{ReceiveRefusal, Verdict};
-pub use request::{Op, WriteOp, WriteRefusal, WriteRequest, Written, parse_record_key, record_key, record_key_prefix};
+pub use request::{Expected, Op, WriteOp, WriteRefusal, WriteRequest, Written, parse_record_key, record_key, record_key_prefix};
 pub use turn::{Effects, LocalBatch, Record, RowWrite, Rows, Turn};
 pub use writer::WriterState;
 

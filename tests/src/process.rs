@@ -177,6 +177,21 @@ impl Node {
         (response.status().as_u16(), retry_after.map(str::to_owned))
     }
 
+    /// Sends a request with headers that must be answered.
+    ///
+    /// # Panics
+    /// When it is not.
+    #[must_use]
+    pub fn ask_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(DEADLINE)).build();
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(body.to_owned()).expect("a request");
+        let mut response = ureq::Agent::from(config).run(request).expect("an answer");
+        let text = response.body_mut().read_to_string().expect("a whole answer");
+        (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
     /// The most memory the node ever held, MiB.
     #[must_use]
     pub fn peak_memory_mib(&self) -> u64 {

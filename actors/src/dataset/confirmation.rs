@@ -10,14 +10,16 @@ use std::time::Duration;
 use actix::prelude::*;
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::confirmation::{Confirmations, SignedStatement, Statement};
-use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
+use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Lineage, PeerId};
 use anabranch_protocol::registration::Registration;
+use anabranch_protocol::token::Token;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Confirm, Request, Response};
 use tokio::sync::oneshot;
 
 use super::death_watch::DeathWatch;
 use super::oplog::{Stop, Told};
+use crate::api::Ack;
 use crate::node::Clock as WallClockSource;
 use crate::transport::{Class, SharedTransport};
 
@@ -27,6 +29,9 @@ const GATHER: Duration = Duration::from_millis(50);
 const UNHURRIED: Duration = Duration::from_secs(1);
 /// Statements in one message.
 const STATEMENTS_MAX: usize = 256;
+
+/// Writes that wait for confirmations at once; each has a connection of its own, and those are bounded too.
+const WAITING_MAX: usize = 4_096;
 
 /// Asks for our statement about at least this vector.
 #[derive(Message)]
@@ -62,6 +67,37 @@ pub enum Audience {
     Left(PeerId),
 }
 
+/// Asks to be told when a commit is durable elsewhere.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct AwaitConfirmed {
+    /// The commit.
+    pub token: Token,
+    /// What it wrote to: only peers that replicate all of these count.
+    pub collections: Vec<Collection>,
+    /// Where.
+    pub ack: Ack,
+    /// Gets the peers that have it, once there are enough; dropped where too many wait.
+    pub reply: oneshot::Sender<Vec<PeerId>>,
+}
+
+/// Asks who has a commit now.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct AskConfirmed {
+    /// The commit.
+    pub token: Token,
+    /// What it wrote to.
+    pub collections: Vec<Collection>,
+    /// Gets the peers that have it.
+    pub reply: oneshot::Sender<Vec<PeerId>>,
+}
+
+/// A peer's `Hello` was accepted for this dataset once: `ack=all` waits for it.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct Enrolled(pub PeerId);
+
 /// What a confirmation actor is started with.
 pub(super) struct ConfirmationSettings {
     pub dataset: DatasetId,
@@ -88,11 +124,19 @@ pub struct Confirmation {
     news: BTreeSet<PeerId>,
     gathering: bool,
     unhurried: bool,
+    /// Who was ever accepted.
+    enrolled: BTreeSet<PeerId>,
+    waiting: Vec<AwaitConfirmed>,
     _death_watch: DeathWatch,
 }
 
 impl Confirmation {
-    pub(super) fn new(settings: ConfirmationSettings, vector: Arc<VersionVector>, death_watch: DeathWatch) -> Self {
+    pub(super) fn new(
+        settings: ConfirmationSettings,
+        vector: Arc<VersionVector>,
+        enrolled: BTreeSet<PeerId>,
+        death_watch: DeathWatch,
+    ) -> Self {
         Self {
             settings,
             vector,
@@ -104,7 +148,43 @@ impl Confirmation {
             news: BTreeSet::new(),
             gathering: false,
             unhurried: false,
+            enrolled,
+            waiting: Vec::new(),
             _death_watch: death_watch,
+        }
+    }
+
+    /// Who has a commit, if that is enough.
+    fn confirmed(&self, wait: &AwaitConfirmed) -> Option<Vec<PeerId>> {
+        let by: Vec<PeerId> = self.confirmed_by(&wait.token, &wait.collections);
+        let enough = match wait.ack {
+            Ack::Peers(count) => by.len() >= usize::from(count),
+            Ack::All => self.enrolled.iter().all(|peer| by.contains(peer) || self.can_not_cover(peer, &wait.collections)),
+        };
+        enough.then_some(by)
+    }
+
+    /// Whether a peer says that it does not replicate what was written to: it will never have it.
+    fn can_not_cover(&self, peer: &PeerId, collections: &[Collection]) -> bool {
+        let lacks = |statement: &Statement| collections.iter().any(|c| !statement.registration.contains(c));
+        self.confirmations.of(peer).is_some_and(lacks)
+    }
+
+    fn confirmed_by(&self, token: &Token, collections: &[Collection]) -> Vec<PeerId> {
+        self.confirmations.covering(&token.writer, token.seq, collections).collect()
+    }
+
+    /// Answers whoever waited for a statement that came; lets go of those who wait no more.
+    fn answer_waiting(&mut self) {
+        for wait in std::mem::take(&mut self.waiting) {
+            if wait.reply.is_closed() {
+                continue;
+            }
+            match self.confirmed(&wait) {
+                // Whoever asked may have gone.
+                Some(by) => drop(wait.reply.send(by)),
+                None => self.waiting.push(wait),
+            }
         }
     }
 
@@ -238,9 +318,44 @@ impl Handler<Stated> for Confirmation {
         let own = about == self.settings.identity.peer();
         // With one neighbour, which told us, nobody is left to be told.
         let others = self.audience.iter().any(|peer| *peer != from && *peer != about);
-        if !own && self.confirmations.insert(&from, statement, signed) && others {
-            self.send_soon(about, ctx);
+        if !own && self.confirmations.insert(&from, statement, signed) {
+            self.answer_waiting();
+            if others {
+                self.send_soon(about, ctx);
+            }
         }
+    }
+}
+
+impl Handler<AwaitConfirmed> for Confirmation {
+    type Result = ();
+    fn handle(&mut self, wait: AwaitConfirmed, _: &mut Context<Self>) {
+        match self.confirmed(&wait) {
+            Some(by) => drop(wait.reply.send(by)),
+            None => {
+                if self.waiting.len() >= WAITING_MAX {
+                    self.answer_waiting();
+                }
+                if self.waiting.len() < WAITING_MAX {
+                    self.waiting.push(wait);
+                }
+            }
+        }
+    }
+}
+
+impl Handler<AskConfirmed> for Confirmation {
+    type Result = ();
+    fn handle(&mut self, AskConfirmed { token, collections, reply }: AskConfirmed, _: &mut Context<Self>) {
+        // Whoever asked may have gone.
+        let _ = reply.send(self.confirmed_by(&token, &collections));
+    }
+}
+
+impl Handler<Enrolled> for Confirmation {
+    type Result = ();
+    fn handle(&mut self, Enrolled(peer): Enrolled, _: &mut Context<Self>) {
+        self.enrolled.insert(peer);
     }
 }
 

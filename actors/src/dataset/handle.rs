@@ -77,6 +77,11 @@ impl DatasetHandle {
         &self.context.settings.readers
     }
 
+    /// What it replicates.
+    pub(super) fn registration(&self) -> &Registration {
+        &self.context.settings.registration
+    }
+
     fn dataset(&self) -> &DatasetId {
         &self.context.dataset
     }
@@ -205,7 +210,7 @@ impl DatasetHandle {
     }
 
     /// Runs a read on a thread for blocking work.
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, DatasetError> {

@@ -9,6 +9,7 @@
 //! | `t` | collection | live rows and fingerprint |
 //! | `r` | collection, 0, key | first part of a row |
 //! | `p` | collection, 0, key, 0, part (u16) | a further part of a row |
+//! | `e` | peer | when its `Hello` was first accepted (u64, milliseconds) |
 //! | `x` | collection, 0, record key prefix (18) | arrival of a commit with records of that collection |
 //!
 //! Integers in keys are big-endian, so that they sort; names hold no byte 0.
@@ -54,6 +55,16 @@ pub(super) fn seq_index(writer: &WriterId, seq: u64) -> Vec<u8> {
 
 pub(super) fn line_key(writer: &WriterId) -> Vec<u8> {
     writer_prefix(b'v', writer)
+}
+
+pub(super) fn enrolled_key(peer: &PeerId) -> Vec<u8> {
+    [b"e", &peer.0[..]].concat()
+}
+
+/// The peer of an enrolment.
+pub(super) fn parse_enrolled(key: &[u8], value: &[u8]) -> Option<PeerId> {
+    unsealed(value)?;
+    Some(PeerId(key.get(1..)?.try_into().ok()?))
 }
 
 pub(super) fn tally_key(collection: &Collection) -> Vec<u8> {
@@ -234,6 +245,8 @@ mod tests {
         assert_eq!(row_part(&collection(), &key, 258), b"porders\0k1\0\x01\x02");
         assert_eq!(log_part(1, 2), *b"l\0\0\0\0\0\0\0\x01\0\x02");
         assert_eq!(parse_log_part(&log_part(77, 3)), Some((77, 3)));
+        assert_eq!(enrolled_key(&PeerId([7; 32])), [&b"e"[..], &[7; 32]].concat());
+        assert_eq!(parse_enrolled(&enrolled_key(&PeerId([7; 32])), &sealed(vec![0; 8])), Some(PeerId([7; 32])));
         assert_eq!(record_index(&collection(), &[1; 18])[..8], *b"xorders\0");
         assert!(log_part(255, 9) < log_part(256, 0));
         assert_eq!(after_prefix(b"ra\xff"), b"rb");

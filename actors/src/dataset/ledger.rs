@@ -6,6 +6,7 @@
 //!
 //! The ledger blocks on the disk, so it lives on its dataset's own store thread ([`super::store_thread`]).
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use anabranch_protocol::codec;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
-use anabranch_protocol::id::{Collection, Epoch, Incarnation, WriterId};
+use anabranch_protocol::id::{Collection, Epoch, Incarnation, PeerId, WriterId};
 use anabranch_protocol::replica::{
     ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest, WriterState,
     Written,
@@ -39,6 +40,9 @@ const META_CLOCK: &str = "clock";
 const META_EPOCH: &str = "epoch";
 const META_ACCEPTED: &str = "accepted";
 const META_LARGE_ROWS: &str = "large_rows";
+
+/// Peers that are remembered as enrolled: who may connect may be anybody.
+const ENROLLED_MAX: usize = 8_192;
 
 /// Why a ledger could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +96,8 @@ pub struct Ledger {
     mark: Mark,
     log_bytes: u64,
     accepted: bool,
+    /// Peers whose `Hello` was ever accepted.
+    enrolled: BTreeSet<PeerId>,
     large_rows: bool,
 }
 
@@ -116,6 +122,7 @@ impl Ledger {
             mark: stored_mark(&*store)?,
             log_bytes: 0,
             accepted: store.get(&layout::meta(META_ACCEPTED))?.is_some(),
+            enrolled: enrolled(&*store)?,
             large_rows: store.get(&layout::meta(META_LARGE_ROWS))?.is_some(),
             replica: Replica::load(settings, saved),
             store,
@@ -359,17 +366,32 @@ impl Ledger {
         self.store.barrier()
     }
 
-    /// Records that a peer was accepted once: from now on a restart needs a peer's word to go on with its epoch.
+    /// Records that a peer was accepted: from now on a restart needs a peer's word to go on with its epoch, and the peer is
+    /// enrolled.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn peer_accepted(&mut self) -> Result<(), StoreError> {
-        if !self.accepted {
-            self.store.put(&layout::meta(META_ACCEPTED), &[1])?;
-            self.store.barrier()?;
-            self.accepted = true;
+    pub fn peer_accepted(&mut self, peer: PeerId, now: WallClock) -> Result<(), StoreError> {
+        let room = self.enrolled.len() < ENROLLED_MAX;
+        if self.accepted && (self.enrolled.contains(&peer) || !room) {
+            return Ok(());
+        }
+        self.store.put(&layout::meta(META_ACCEPTED), &[1])?;
+        if room {
+            self.store.put(&layout::enrolled_key(&peer), &layout::sealed(now.0.to_be_bytes().to_vec()))?;
+        }
+        self.store.barrier()?;
+        self.accepted = true;
+        if room {
+            self.enrolled.insert(peer);
         }
         Ok(())
+    }
+
+    /// Peers whose `Hello` was ever accepted.
+    #[must_use]
+    pub fn enrolled(&self) -> &BTreeSet<PeerId> {
+        &self.enrolled
     }
 
     /// Learns what a peer has of our own line.
@@ -477,6 +499,18 @@ fn saved(store: &dyn Store) -> Result<Saved, StoreError> {
         std::ops::ControlFlow::Continue(())
     })?;
     damaged.map_or(Ok(saved), |what| Err(StoreError::Corrupt(what.into())))
+}
+
+fn enrolled(store: &dyn Store) -> Result<BTreeSet<PeerId>, StoreError> {
+    let (mut peers, mut whole) = (BTreeSet::new(), true);
+    store.scan(b"e", b"f", &mut |key, value| {
+        match layout::parse_enrolled(key, value) {
+            Some(peer) => drop(peers.insert(peer)),
+            None => whole = false,
+        }
+        std::ops::ControlFlow::Continue(())
+    })?;
+    if whole { Ok(peers) } else { Err(StoreError::Corrupt("an enrolment fails its checksum".into())) }
 }
 
 fn fact<T: serde::de::DeserializeOwned + serde::Serialize>(store: &dyn Store, name: &str) -> Result<Option<T>, StoreError> {

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::hlc::WallClock;
-use anabranch_protocol::id::{DatasetId, Incarnation};
+use anabranch_protocol::id::{DatasetId, Incarnation, PeerId};
 use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterState};
 use anabranch_protocol::vector::VersionVector;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::death_watch::DeathWatch;
 use super::ledger::{Committed, Ledger};
@@ -52,10 +52,15 @@ pub struct Received {
     pub vector: Arc<VersionVector>,
 }
 
-/// A peer was accepted, and this is what it has of our own line.
+/// A peer was accepted.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct PeerKnows(pub VersionVector);
+pub struct PeerKnows {
+    /// Who.
+    pub peer: PeerId,
+    /// What it has of our own line.
+    pub has: VersionVector,
+}
 
 /// Told downstream after each turn.
 #[derive(Message, Clone)]
@@ -134,6 +139,8 @@ pub struct Oplog {
     store: StoreThread,
     clock: Arc<dyn WallClockSource>,
     told: Vec<Recipient<Told>>,
+    /// The vector after the last turn, for reads that wait for a write.
+    vector: watch::Sender<Arc<VersionVector>>,
     writes: VecDeque<Ticket>,
     received: VecDeque<Receive>,
     /// A turn is on the store thread.
@@ -147,11 +154,18 @@ pub struct Oplog {
 }
 
 impl Oplog {
-    pub(super) fn new(dataset: DatasetId, store: StoreThread, clock: Arc<dyn WallClockSource>, death_watch: DeathWatch) -> Self {
+    pub(super) fn new(
+        dataset: DatasetId,
+        store: StoreThread,
+        clock: Arc<dyn WallClockSource>,
+        vector: watch::Sender<Arc<VersionVector>>,
+        death_watch: DeathWatch,
+    ) -> Self {
         Self {
             dataset,
             store,
             clock,
+            vector,
             told: Vec::new(),
             writes: VecDeque::new(),
             received: VecDeque::new(),
@@ -249,6 +263,7 @@ impl Oplog {
     fn finish_turn(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         self.in_flight = false;
         if !committed.commits.is_empty() {
+            self.vector.send_replace(committed.vector.clone());
             let told = Told(Arc::new(committed));
             self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
         }
@@ -290,13 +305,13 @@ impl Handler<Receive> for Oplog {
 
 impl Handler<PeerKnows> for Oplog {
     type Result = ();
-    fn handle(&mut self, PeerKnows(vector): PeerKnows, ctx: &mut Context<Self>) {
-        let store = self.store.clone();
+    fn handle(&mut self, PeerKnows { peer, has }: PeerKnows, ctx: &mut Context<Self>) {
+        let (store, now) = (self.store.clone(), self.clock.now());
         let learn = async move {
             store
                 .run(move |ledger: &mut Ledger| {
-                    ledger.learn_own_line(&vector)?;
-                    ledger.peer_accepted()
+                    ledger.learn_own_line(&has)?;
+                    ledger.peer_accepted(peer, now)
                 })
                 .await
         };

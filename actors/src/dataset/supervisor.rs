@@ -3,14 +3,14 @@
 //! Restarts back off exponentially. Past the budget the dataset is `failed`, says why, and is tried again slowly. Callers see the
 //! dataset's gate: they wait while it opens, and get a typed error while it is down; never a hang.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use anabranch_protocol::id::{DatasetId, Incarnation, Lineage};
+use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
 use anabranch_protocol::replica::ReplicaSettings;
 use anabranch_protocol::vector::VersionVector;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -82,6 +82,8 @@ pub struct Running {
     pub sync: Addr<Sync>,
     /// Reads.
     pub view: Arc<View>,
+    /// What is applied and durable; the sender goes with the oplog.
+    pub vector: watch::Receiver<Arc<VersionVector>>,
 }
 
 /// Opens the dataset if it is idle.
@@ -161,6 +163,7 @@ struct Opened {
     view: Arc<View>,
     vector: VersionVector,
     incarnation: Incarnation,
+    enrolled: BTreeSet<PeerId>,
 }
 
 impl DatasetSupervisor {
@@ -227,9 +230,13 @@ impl DatasetSupervisor {
                 Ok(Err(_)) => return Err(Unopened::Failed("its store thread panicked while it opened the store".to_owned())),
                 Err(_) => return Err(Unopened::Hangs(format!("what the store holds was not read within {limit:?}"))),
             }
-            let facts = |ledger: &mut Ledger| (ledger.view().clone(), ledger.replica().vector().clone(), ledger.incarnation());
-            let (view, vector, incarnation) = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
-            Ok(Opened { store, view, vector, incarnation })
+            let facts = |ledger: &mut Ledger| {
+                let (view, vector) = (ledger.view().clone(), ledger.replica().vector().clone());
+                (view, vector, ledger.incarnation(), ledger.enrolled().clone())
+            };
+            let (view, vector, incarnation, enrolled) =
+                store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
+            Ok(Opened { store, view, vector, incarnation, enrolled })
         };
         ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| match opened {
             // Paused or restarted meanwhile: the store is closed again.
@@ -256,7 +263,7 @@ impl DatasetSupervisor {
         }
         self.generation += 1;
         self.audited = true;
-        let Opened { store, view, vector, incarnation } = opened;
+        let Opened { store, view, vector, incarnation, enrolled } = opened;
         let vector = Arc::new(vector);
         let (dataset, node) = (self.context.dataset.clone(), &self.context.node);
         let watch = |child| DeathWatch::new(ctx.address().recipient(), self.generation, child);
@@ -280,8 +287,9 @@ impl DatasetSupervisor {
             wall: node.clock.clone(),
             transport: self.context.transport.clone(),
         };
-        let confirmation = Confirmation::new(confirmation, vector.clone(), watch("confirmation")).start();
-        let oplog = Oplog::new(dataset, store.clone(), node.clock.clone(), watch("oplog")).start();
+        let confirmation = Confirmation::new(confirmation, vector.clone(), enrolled, watch("confirmation")).start();
+        let (applied, vector_now) = tokio::sync::watch::channel(vector.clone());
+        let oplog = Oplog::new(dataset, store.clone(), node.clock.clone(), applied, watch("oplog")).start();
         let sync = SyncContext {
             replica,
             sync: self.context.settings.sync.clone(),
@@ -298,7 +306,7 @@ impl DatasetSupervisor {
         oplog.do_send(TellAlso(confirmation.clone().recipient()));
         oplog.do_send(TellAlso(clock.clone().recipient()));
         self.store = Some(store);
-        self.gate.send_replace(Gate::Running(Running { oplog, clock, confirmation, sync, view }));
+        self.gate.send_replace(Gate::Running(Running { oplog, clock, confirmation, sync, view, vector: vector_now }));
         tracing::info!(dataset = %self.context.dataset, generation = self.generation, "running");
         // The node is gone only when the process is.
         let _ = self.context.ready.send(self.context.dataset.clone());

@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::session::Session;
 use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds};
-use super::confirmation::{Audience, Confirmation};
+use super::confirmation::{Audience, Confirmation, Enrolled};
 use super::death_watch::DeathWatch;
 use super::oplog::{Oplog, PeerKnows, Stop, Told};
 use super::view::View;
@@ -271,7 +271,8 @@ impl Handler<Accepted> for Sync {
     fn handle(&mut self, Accepted { peer, hello }: Accepted, ctx: &mut Context<Self>) {
         let tags = hello.registration.tags(self.dataset(), self.lineage());
         let own = hello.heads.of_peer(&self.context.replica.identity.peer());
-        self.context.oplog.do_send(PeerKnows(own));
+        self.context.oplog.do_send(PeerKnows { peer, has: own });
+        self.context.confirmation.do_send(Enrolled(peer));
         self.context.confirmation.do_send(Audience::Joined(peer));
         // A refreshed `Hello` keeps what is under way.
         let opened = &mut self.sessions_opened;

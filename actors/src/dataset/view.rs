@@ -12,6 +12,7 @@ use anabranch_protocol::limits::PAGE_FRAMES_MAX;
 use anabranch_protocol::plan::Want;
 use anabranch_protocol::registration::TagSet;
 use anabranch_protocol::replica::{Record, ReplicaSettings, Rows, parse_record_key, record_key, record_key_prefix};
+use anabranch_protocol::token::Token;
 use anabranch_protocol::wire::{Incomplete, Kind, Page};
 use serde_bytes::ByteBuf;
 
@@ -258,6 +259,22 @@ impl View {
             }
         }
         Ok(found.and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes))
+    }
+
+    /// The first bytes of a commit's hash, as tokens name it; none where it isn't here.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn token_hash(&self, writer: &WriterId, seq: u64) -> Result<Option<[u8; 4]>, StoreError> {
+        let find = || {
+            let Some(arrival) = self.arrival(writer, seq)? else { return Ok(None) };
+            let Found::Record(stored) = log::read(&*self.store, arrival)? else {
+                return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
+            };
+            let commit = stored.commit(self.lineage)?;
+            Ok(commit.map(|commit| Token::new(commit.writer(), seq, commit.hash()).hash))
+        };
+        self.noting(find())
     }
 
     /// A frame as a peer with `tags` may have it, or the tags that are missing here.

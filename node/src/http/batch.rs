@@ -1,19 +1,21 @@
 //! `POST …/batch`: several writes, one commit, all or nothing.
 
+use std::collections::BTreeSet;
+
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use anabranch_actors::api::WriteError;
 use anabranch_protocol::replica::{WriteRefusal, WriteRequest};
 
-use super::answer::{WrittenPage, check_write_options};
+use super::answer::{WrittenPage, receipt, unconditional_write};
 use super::ops::{OpError, OpReader, SentOp};
 use super::problem::Problem;
 use super::{Api, body, target};
 
 pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let body = body::read(&mut payload, body::BATCH_BODY_MAX, &api.bodies).await?;
-    check_write_options(&request)?;
+    let options = unconditional_write(&request)?;
     let dataset = target::dataset(&request)?;
     let kind = api.kind(&dataset)?;
     let sent: Vec<SentOp<'_>> = serde_json::from_slice(&body)
@@ -28,8 +30,10 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
         let read = reader.read(op).map_err(|error| refusal(&error, index, &dataset))?;
         ops.push(read);
     }
+    let collections: BTreeSet<_> = ops.iter().map(|write| write.collection.clone()).collect();
     let written = api.write(&dataset, WriteRequest { ops }).await?;
-    Ok(WrittenPage::new(&written).respond(StatusCode::OK))
+    let confirmed = receipt(&api, &dataset, collections.into_iter().collect(), &written, options).await?;
+    Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
 }
 
 fn refusal(error: &OpError, index: usize, dataset: &anabranch_protocol::id::DatasetId) -> Problem {

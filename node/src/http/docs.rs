@@ -4,12 +4,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ContentType, ETAG};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use anabranch_actors::api::Confirmed;
 use anabranch_protocol::id::{Collection, DatasetId};
 use anabranch_protocol::replica::{Op, WriteOp, WriteRequest, Written};
 use anabranch_protocol::value::{Value, decode};
 use anabranch_protocol::wire::Kind;
 
-use super::answer::{WrittenPage, check_read_options, check_write_options};
+use super::answer::{WrittenPage, etag, expectation, is_known, receipt, unconditional_write, wait_as_asked, write_options};
 use super::problem::Problem;
 use super::{Api, body, target};
 
@@ -17,9 +18,9 @@ pub async fn put(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> 
     let body = body::read(&mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
     let place = Place::of(&request, &api)?;
     let op = Op::Put { key: target::key(&request)?, value: value(&body)?.encode() };
-    let written = place.write(&api, op).await?;
+    let (written, confirmed) = place.write(&request, &api, op).await?;
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(WrittenPage::new(&written).respond(status))
+    Ok(WrittenPage::new(&written, &confirmed).respond(status))
 }
 
 pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
@@ -30,38 +31,42 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
         Kind::Append => Op::Append { value },
         Kind::Documents => Op::Put { key: api.new_key(), value },
     };
-    let written = place.write(&api, op).await?;
-    Ok(WrittenPage::with_key(&written).respond(StatusCode::CREATED))
+    unconditional_write(&request)?;
+    let (written, confirmed) = place.write(&request, &api, op).await?;
+    Ok(WrittenPage::with_key(&written, &confirmed).respond(StatusCode::CREATED))
 }
 
 pub async fn patch(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let body = body::read(&mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
     let place = Place::of(&request, &api)?;
     let op = Op::Merge { key: target::key(&request)?, patch: value(&body)?, must_exist: true };
-    let written = place.write(&api, op).await?;
-    Ok(WrittenPage::new(&written).respond(StatusCode::OK))
+    let (written, confirmed) = place.write(&request, &api, op).await?;
+    Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
 }
 
 pub async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let place = Place::of(&request, &api)?;
     let op = Op::Delete { key: target::key(&request)?, must_exist: true };
-    let written = place.write(&api, op).await?;
-    Ok(WrittenPage::new(&written).respond(StatusCode::OK))
+    let (written, confirmed) = place.write(&request, &api, op).await?;
+    Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
 }
 
 pub async fn get(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
-    check_read_options(&request)?;
     let dataset = target::dataset(&request)?;
     api.kind(&dataset)?;
     let (collection, key) = (target::collection(&request)?, target::key(&request)?);
+    wait_as_asked(&request, &api, &dataset, &collection).await?;
     let found = api.node.get(&dataset, &collection, &key).await.map_err(|error| Problem::of_dataset(&error))?;
     let Some(document) = found else {
         let detail = format!("no document {:?} in collection {:?}", key.as_str(), collection.as_str());
         return Err(Problem::not_found(detail).in_dataset(&dataset));
     };
+    let etag = (ETAG, etag(&document.stamp));
+    if is_known(&request, &document.stamp) {
+        return Ok(HttpResponse::NotModified().insert_header(etag).finish());
+    }
     let json = json(&document.value, &dataset)?.to_json();
-    let etag = format!("\"{}\"", document.stamp);
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).insert_header((ETAG, etag)).body(json))
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).insert_header(etag).body(json))
 }
 
 /// Where a write goes.
@@ -73,15 +78,22 @@ struct Place {
 
 impl Place {
     fn of(request: &HttpRequest, api: &Api) -> Result<Self, Problem> {
-        check_write_options(request)?;
         let dataset = target::dataset(request)?;
         let kind = api.kind(&dataset)?;
         Ok(Self { dataset, kind, collection: target::collection(request)? })
     }
 
-    async fn write(self, api: &Api, op: Op) -> Result<Written, Problem> {
-        let ops = vec![WriteOp { collection: self.collection, op }];
-        api.write(&self.dataset, WriteRequest { ops }).await
+    async fn write(self, request: &HttpRequest, api: &Api, op: Op) -> Result<(Written, Confirmed), Problem> {
+        let options = write_options(request)?;
+        let Self { dataset, collection, .. } = self;
+        let mut ops = Vec::with_capacity(2);
+        if let Some(expected) = expectation(request)? {
+            ops.push(WriteOp { collection: collection.clone(), op: Op::Expect { key: target::key(request)?, expected } });
+        }
+        ops.push(WriteOp { collection: collection.clone(), op });
+        let written = api.write(&dataset, WriteRequest { ops }).await?;
+        let confirmed = receipt(api, &dataset, vec![collection], &written, options).await?;
+        Ok((written, confirmed))
     }
 }
 

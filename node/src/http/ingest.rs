@@ -8,20 +8,23 @@ mod group;
 mod lines;
 mod window;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use anabranch_actors::api::WriteError;
-use anabranch_protocol::id::DatasetId;
+use anabranch_protocol::id::{Collection, DatasetId};
+use anabranch_protocol::limits::REGISTRATION_COLLECTIONS_MAX;
+use anabranch_protocol::wire::Kind;
 use futures::StreamExt as _;
 use tokio::sync::watch;
 
 use self::group::Group;
 use self::lines::{LineError, Lines};
 use self::window::{Tally, Window, WriteFailure};
-use super::answer::check_write_options;
+use super::answer::{WriteOptions, receipt, unconditional_write};
 use super::ops::{OpReader, SentOp};
 use super::problem::Problem;
 use super::{Api, body, target};
@@ -31,7 +34,7 @@ const RESTART_TAKES: Duration = Duration::from_secs(5);
 
 pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let opened = open(&request, &api);
-    let (dataset, kind) = match opened {
+    let (dataset, kind, options) = match opened {
         Ok(opened) => opened,
         Err(problem) => {
             body::drain(&mut payload).await;
@@ -45,12 +48,19 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
         reader: OpReader::new(kind, &new_key),
         group: Group::default(),
         window: Window::new(api.node.clone(), dataset.clone()),
+        collections: options.ack.map(|_| BTreeSet::new()),
     };
     let end = ingest.run(&mut payload, api.stopping.clone()).await;
     let tally = ingest.window.finish().await;
     match end {
         Ok(()) => match tally.failure {
-            None => Ok(HttpResponse::Ok().json(tally.page())),
+            None => {
+                let collections = ingest.collections.unwrap_or_default().into_iter().collect();
+                // The last commit of a line stands for those before it.
+                let confirmed = receipt(&api, &dataset, collections, &tally.written(), options).await?;
+                let status = if confirmed.enough { StatusCode::OK } else { StatusCode::ACCEPTED };
+                Ok(HttpResponse::build(status).json(tally.page().confirmed(&confirmed)))
+            }
             Some(_) => Err(stopped(Stop::Write, tally, &dataset)),
         },
         Err(stop) => {
@@ -60,11 +70,11 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
     }
 }
 
-fn open(request: &HttpRequest, api: &Api) -> Result<(DatasetId, anabranch_protocol::wire::Kind), Problem> {
-    check_write_options(request)?;
+fn open(request: &HttpRequest, api: &Api) -> Result<(DatasetId, Kind, WriteOptions), Problem> {
+    let options = unconditional_write(request)?;
     let dataset = target::dataset(request)?;
     let kind = api.kind(&dataset)?;
-    Ok((dataset, kind))
+    Ok((dataset, kind, options))
 }
 
 /// Why a stream ended before its end.
@@ -86,6 +96,8 @@ struct Ingest<'a> {
     reader: OpReader<'a>,
     group: Group,
     window: Window,
+    /// What was written to, where somebody waits for confirmations.
+    collections: Option<BTreeSet<Collection>>,
 }
 
 impl Ingest<'_> {
@@ -136,6 +148,10 @@ impl Ingest<'_> {
             };
             match op {
                 Ok(op) => {
+                    if let Err(detail) = self.note_collection(&op.collection) {
+                        self.submit().await?;
+                        return Err(Stop::Line { line: self.line, detail });
+                    }
                     if !self.group.has_room_for(&op) {
                         self.submit().await?;
                     }
@@ -147,6 +163,16 @@ impl Ingest<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Notes what was written to, where somebody waits for those who replicate all of it.
+    fn note_collection(&mut self, collection: &Collection) -> Result<(), String> {
+        let Some(collections) = self.collections.as_mut().filter(|known| !known.contains(collection)) else { return Ok(()) };
+        if collections.len() >= REGISTRATION_COLLECTIONS_MAX {
+            return Err(format!("one stream with `ack` writes to at most {REGISTRATION_COLLECTIONS_MAX} collections"));
+        }
+        collections.insert(collection.clone());
         Ok(())
     }
 

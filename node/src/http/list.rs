@@ -8,7 +8,7 @@ use anabranch_protocol::value::Value;
 use anabranch_protocol::wire::Kind;
 use serde::{Deserialize, Serialize};
 
-use super::answer::query;
+use super::answer::{Wait, query, wait_for_write};
 use super::problem::Problem;
 use super::{Api, docs, target};
 
@@ -23,6 +23,9 @@ struct Query {
     limit: Option<usize>,
     from: Option<String>,
     to: Option<String>,
+    /// The write that the page has to have in it. `after` is where the page begins.
+    after_token: Option<String>,
+    timeout_ms: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,7 +46,8 @@ pub async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, 
     let dataset = target::dataset(&request)?;
     let kind = api.kind(&dataset)?;
     let collection = target::collection(&request)?;
-    let query = judged(query(&request)?, kind)?;
+    let (query, wait) = judged(query(&request)?, kind)?;
+    wait_for_write(&api, &dataset, &collection, &wait).await?;
     let listing = api.node.list(&dataset, &collection, query).await.map_err(|error| Problem::of_dataset(&error))?;
     let mut rows = Vec::with_capacity(listing.documents.len());
     for document in listing.documents {
@@ -53,7 +57,7 @@ pub async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, 
     Ok(HttpResponse::Ok().json(Page { docs: rows, next: listing.next }))
 }
 
-fn judged(query: Query, kind: Kind) -> Result<ListQuery, Problem> {
+fn judged(query: Query, kind: Kind) -> Result<(ListQuery, Wait), Problem> {
     if kind == Kind::Documents && (query.from.is_some() || query.to.is_some()) {
         return Err(Problem::bad_request("`from` and `to` are for append datasets, whose keys sort by time"));
     }
@@ -61,13 +65,15 @@ fn judged(query: Query, kind: Kind) -> Result<ListQuery, Problem> {
     if limit == 0 {
         return Err(Problem::bad_request(format!("`limit` is 0: use 1 to {LIMIT_MAX}")));
     }
-    Ok(ListQuery {
+    let wait = Wait { after: query.after_token, timeout_ms: query.timeout_ms };
+    let query = ListQuery {
         prefix: query.prefix,
         after: query.after,
         limit: limit.min(LIMIT_MAX),
         from: query.from.as_deref().map(time).transpose()?,
         to: query.to.as_deref().map(time).transpose()?,
-    })
+    };
+    Ok((query, wait))
 }
 
 /// A time: RFC 3339 in UTC, or milliseconds since the Unix epoch.
@@ -95,8 +101,8 @@ mod tests {
     #[test]
     fn a_page_is_bounded_and_times_are_for_records() {
         let with = |limit, from: Option<&str>| Query { limit, from: from.map(str::to_owned), ..Query::default() };
-        assert_eq!(judged(with(Some(5_000), None), Kind::Documents).unwrap().limit, LIMIT_MAX);
-        assert_eq!(judged(with(None, None), Kind::Documents).unwrap().limit, LIMIT_DEFAULT);
+        assert_eq!(judged(with(Some(5_000), None), Kind::Documents).unwrap().0.limit, LIMIT_MAX);
+        assert_eq!(judged(with(None, None), Kind::Documents).unwrap().0.limit, LIMIT_DEFAULT);
         assert!(judged(with(Some(0), None), Kind::Documents).is_err());
         assert!(judged(with(None, Some("0")), Kind::Documents).is_err());
         assert!(judged(with(None, Some("0")), Kind::Append).is_ok());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, ResponseError};
-use anabranch_actors::api::{DatasetError, WriteError};
+use anabranch_actors::api::{AfterError, DatasetError, WriteError};
 use anabranch_protocol::id::{DatasetId, NameError};
 use anabranch_protocol::replica::WriteRefusal;
 use serde_json::{Map, Value as Json};
@@ -103,11 +103,32 @@ impl Problem {
         }
     }
 
+    /// Why a read that waits for a write was not answered.
+    pub fn of_wait(error: &AfterError, dataset: &DatasetId) -> Self {
+        let detail = error.to_string();
+        match error {
+            AfterError::Dataset(error) => return Self::of_dataset(error),
+            AfterError::Late { .. } => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "not-arrived", "The write did not arrive in time", detail)
+            }
+            AfterError::OtherHistory => Self::new(StatusCode::CONFLICT, "other-history", "A token of another history", detail),
+            AfterError::NotRegistered(_) => {
+                Self::new(StatusCode::CONFLICT, "not-registered", "The collection does not replicate here", detail)
+            }
+        }
+        .in_dataset(dataset)
+    }
+
     fn of_refusal(refusal: &WriteRefusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
             WriteRefusal::NotAWriter => Self::new(StatusCode::FORBIDDEN, "not-a-writer", "This node may not write here", detail),
             WriteRefusal::NotFound { .. } => Self::not_found(detail),
+            WriteRefusal::NotAsExpected { current, .. } => {
+                let current = current.map(|stamp| stamp.to_string());
+                Self::new(StatusCode::PRECONDITION_FAILED, "not-as-expected", "The document is not as expected", detail)
+                    .with("current", current)
+            }
             WriteRefusal::AppendOnly | WriteRefusal::DocumentsOnly => {
                 Self::new(StatusCode::CONFLICT, "wrong-kind", "Not for a dataset of this kind", detail)
             }

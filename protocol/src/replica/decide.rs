@@ -136,6 +136,15 @@ impl Replica {
             if let Err(refusal) = self.op_fits_kind(op).and_then(|()| self.may_write(collection)) {
                 return Ok(Err(refusal));
             }
+            if let Op::Expect { key, expected } = op {
+                let row = working.row(collection, key)?.filter(|row| row.value.is_some());
+                let current = row.map(|row| row.stamp);
+                if !expected.holds(current.as_ref()) {
+                    let (collection, key) = (collection.clone(), key.clone());
+                    return Ok(Err(WriteRefusal::NotAsExpected { collection, key, current }));
+                }
+                continue;
+            }
             let key = op.key();
             let current = match key {
                 None => None,
@@ -171,9 +180,8 @@ impl Replica {
 
     fn op_fits_kind(&self, op: &Op) -> Result<(), WriteRefusal> {
         match (self.settings.kind, op) {
-            (Kind::Append, Op::Append { .. }) | (Kind::Documents, Op::Put { .. } | Op::Delete { .. } | Op::Merge { .. }) => {
-                Ok(())
-            }
+            (Kind::Append, Op::Append { .. })
+            | (Kind::Documents, Op::Put { .. } | Op::Delete { .. } | Op::Merge { .. } | Op::Expect { .. }) => Ok(()),
             (Kind::Append, _) => Err(WriteRefusal::AppendOnly),
             (Kind::Documents, Op::Append { .. }) => Err(WriteRefusal::DocumentsOnly),
         }
@@ -234,7 +242,7 @@ impl Op {
     fn key(&self) -> Option<&Key> {
         match self {
             Self::Put { key, .. } | Self::Delete { key, .. } | Self::Merge { key, .. } => Some(key),
-            Self::Append { .. } => None,
+            Self::Append { .. } | Self::Expect { .. } => None,
         }
     }
 }
@@ -250,6 +258,8 @@ fn change_of(collection: &Collection, op: &Op, current: Option<Vec<u8>>) -> Resu
             (None, true) => Err(missing(key)),
             (None, false) => Ok(None),
         },
+        // Looked at before anything is changed.
+        Op::Expect { .. } => Ok(None),
         Op::Merge { key, must_exist: true, .. } if current.is_none() => Err(missing(key)),
         Op::Merge { key, patch, .. } => {
             // A stored value was validated when it came in; should it not decode after all, the patch stands alone.

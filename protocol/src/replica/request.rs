@@ -33,6 +33,32 @@ pub enum Op {
     Merge { key: Key, patch: Value, must_exist: bool },
     /// Adds a record under a key that the node chooses.
     Append { value: Vec<u8> },
+    /// Writes nothing: the whole request is refused unless the document, as it was before the request, is as expected.
+    Expect { key: Key, expected: Expected },
+}
+
+/// What a document has to be for a request to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// Not there.
+    Absent,
+    /// There, whatever it is.
+    Present,
+    /// There, and made by one of these entries.
+    AnyOf(Vec<Stamp>),
+}
+
+impl Expected {
+    /// Whether a document made by `current` is as expected.
+    #[must_use]
+    pub fn holds(&self, current: Option<&Stamp>) -> bool {
+        match (self, current) {
+            (Self::Absent, current) => current.is_none(),
+            (Self::Present, current) => current.is_some(),
+            (Self::AnyOf(stamps), Some(current)) => stamps.contains(current),
+            (Self::AnyOf(_), None) => false,
+        }
+    }
 }
 
 impl Op {
@@ -42,7 +68,7 @@ impl Op {
         match self {
             Self::Put { key, value } => key.as_str().len() + value.len() + 16,
             Self::Append { value } => value.len() + 32,
-            Self::Delete { key, .. } => key.as_str().len() + 16,
+            Self::Delete { key, .. } | Self::Expect { key, .. } => key.as_str().len() + 16,
             // The result may be as large as the document; it is bounded again when it is known.
             Self::Merge { key, .. } => key.as_str().len() + 1_024,
         }
@@ -78,6 +104,9 @@ pub enum WriteRefusal {
     /// This node is not among the dataset's writers: what it wrote would be refused by everybody else.
     #[error("this node is not among the dataset's `writers`: only collections that are not replicated can be written here")]
     NotAWriter,
+    /// A document is not as the request expects it.
+    #[error("document {key:?} in collection {collection:?} is not as expected: {}", current.map_or_else(|| "it is not there".to_owned(), |stamp| format!("its stamp is {stamp}")))]
+    NotAsExpected { collection: Collection, key: Key, current: Option<Stamp> },
     /// The document to delete or patch is not there.
     #[error("no document {key:?} in collection {collection:?}")]
     NotFound { collection: Collection, key: Key },

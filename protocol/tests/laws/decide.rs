@@ -6,7 +6,7 @@ use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::Key;
 use anabranch_protocol::limits::{FRAME_BYTES_MAX, VALUE_BYTES_MAX};
 use anabranch_protocol::registration::Registration;
-use anabranch_protocol::replica::{Op, WriteOp, WriteRefusal, parse_record_key, record_key, record_key_prefix};
+use anabranch_protocol::replica::{Expected, Op, WriteOp, WriteRefusal, parse_record_key, record_key, record_key_prefix};
 use anabranch_protocol::token::Token;
 use anabranch_protocol::value::Value;
 use anabranch_protocol::wire::Kind;
@@ -37,6 +37,31 @@ fn a_batch_whose_last_operation_fails_leaves_nothing_behind() {
     assert_eq!(outcomes, [Err(WriteRefusal::NotFound { collection: collection(0), key: key(7) })]);
     assert_eq!((node.state(), node.replica.clock(), node.replica.writer()), before);
     assert_eq!(node.log.len(), 1);
+}
+
+#[test]
+fn a_request_happens_only_where_documents_are_as_it_expects() {
+    let mut node = Node::new(1);
+    let expect = |k: u8, expected| WriteOp { collection: collection(0), op: Op::Expect { key: key(k), expected } };
+    let ask = |node: &mut Node, ops| node.write(NOON, &[request(ops)]).remove(0);
+    let first = ask(&mut node, vec![expect(0, Expected::Absent), put(0, 0, "1")]).unwrap();
+    let stamp = first.stamp.unwrap();
+    let refused = |current| Err(WriteRefusal::NotAsExpected { collection: collection(0), key: key(0), current });
+    assert_eq!(ask(&mut node, vec![expect(0, Expected::Absent), put(0, 0, "2")]), refused(Some(stamp)));
+    let other = Stamp { index: 9, ..stamp };
+    assert_eq!(ask(&mut node, vec![put(1, 1, "2"), expect(0, Expected::AnyOf(vec![other]))]), refused(Some(stamp)));
+    assert_eq!(value_of(&node, 1, 1), None, "nothing of a refused request happens");
+    assert!(ask(&mut node, vec![expect(0, Expected::AnyOf(vec![other, stamp])), delete(0, 0)]).is_ok());
+    // A tombstone is no document.
+    assert_eq!(ask(&mut node, vec![expect(0, Expected::Present), put(0, 0, "3")]), refused(None));
+    let again = ask(&mut node, vec![expect(0, Expected::Absent), put(0, 0, "3")]).unwrap();
+    assert!(again.created && again.stamp > Some(stamp));
+    // What an earlier operation of the same request made does not count.
+    assert_eq!(ask(&mut node, vec![delete(0, 0), expect(0, Expected::Absent)]), refused(again.stamp));
+    // Only looking makes no commit.
+    let before = node.log.len();
+    assert_eq!(ask(&mut node, vec![expect(0, Expected::Present)]).unwrap().token, None);
+    assert_eq!(node.log.len(), before);
 }
 
 #[test]

@@ -9,5 +9,6 @@ mod disks;
 mod kills;
 mod lines;
 mod overload;
+mod receipts;
 mod strangers;
 mod world;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use actix_web::rt::{spawn, task::JoinHandle};
-use anabranch_actors::api::WriteError;
+use anabranch_actors::api::{Confirmed, WriteError};
 use anabranch_actors::node::NodeHandle;
 use anabranch_protocol::id::DatasetId;
 use anabranch_protocol::replica::{WriteRequest, Written};
@@ -21,6 +21,8 @@ pub struct Tally {
     accepted: u64,
     commits: u64,
     token: Option<Token>,
+    /// Nothing stayed local.
+    all_replicated: bool,
     /// The first group that was not acknowledged. Groups submitted with it may have been, and are counted.
     pub failure: Option<WriteFailure>,
 }
@@ -41,11 +43,29 @@ pub struct TallyPage {
     pub commits: u64,
     /// The last commit's; null where everything stayed local.
     pub token: Option<String>,
+    /// Peers known to have all of it durably; nobody is asked under `ack=local`.
+    pub confirmed_by: Vec<String>,
+}
+
+impl TallyPage {
+    pub fn confirmed(self, confirmed: &Confirmed) -> Self {
+        Self { confirmed_by: confirmed.by.iter().map(ToString::to_string).collect(), ..self }
+    }
 }
 
 impl Tally {
     pub fn page(&self) -> TallyPage {
-        TallyPage { accepted: self.accepted, commits: self.commits, token: self.token.map(|token| token.to_string()) }
+        TallyPage {
+            accepted: self.accepted,
+            commits: self.commits,
+            token: self.token.map(|token| token.to_string()),
+            confirmed_by: Vec::new(),
+        }
+    }
+
+    /// All of it as one write: a peer that has the last commit of a line has those before it.
+    pub fn written(&self) -> Written {
+        Written { token: self.token, stamp: None, key: None, created: false, replicated: self.all_replicated }
     }
 
     fn count(&mut self, lines: usize, token: Option<Token>) {
@@ -59,7 +79,10 @@ impl Tally {
 
     fn settle(&mut self, first_line: u64, lines: usize, outcome: Result<Written, WriteError>) {
         match outcome {
-            Ok(written) => self.count(lines, written.token),
+            Ok(written) => {
+                self.all_replicated = written.replicated && (self.all_replicated || self.accepted == 0);
+                self.count(lines, written.token);
+            }
             Err(error) if self.failure.is_none() => self.failure = Some(WriteFailure { line: first_line, error }),
             Err(_) => {}
         }

@@ -1,0 +1,73 @@
+//! Waits: until a write is durable elsewhere, or has arrived here.
+
+use std::time::Duration;
+
+use anabranch_protocol::id::Collection;
+use anabranch_protocol::token::Token;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::DatasetHandle;
+use super::confirmation::{AskConfirmed, AwaitConfirmed};
+use super::supervisor::Running;
+use crate::api::{Ack, AfterError, Confirmed};
+
+/// How long who has a write is asked for once the wait is over.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl DatasetHandle {
+    /// Waits until a write is durable elsewhere, at most `patience`. The write stands whatever comes of it.
+    pub async fn confirmed(&self, token: Token, collections: Vec<Collection>, ack: Ack, patience: Duration) -> Confirmed {
+        let deadline = Instant::now() + patience;
+        while let Ok(Ok(running)) = timeout_at(deadline, self.running()).await {
+            let (reply, confirmed) = oneshot::channel();
+            let wait = AwaitConfirmed { token, collections: collections.clone(), ack, reply };
+            running.confirmation.do_send(wait);
+            match timeout_at(deadline, confirmed).await {
+                Ok(Ok(by)) => return Confirmed { by, enough: true },
+                Err(_) => return Confirmed { by: ask(&running, token, collections).await, enough: false },
+                // The dataset went down meanwhile, or too many wait: asked again, without haste.
+                Ok(Err(_)) => tokio::time::sleep(RETRY).await,
+            }
+        }
+        Confirmed { by: Vec::new(), enough: false }
+    }
+
+    /// Waits until a write of any node to `collection` has arrived here, at most `patience`.
+    ///
+    /// # Errors
+    /// [`AfterError`]; nothing was read.
+    pub async fn arrived(&self, collection: &Collection, token: Token, patience: Duration) -> Result<(), AfterError> {
+        if !self.registration().contains(collection) {
+            return Err(AfterError::NotRegistered(collection.clone()));
+        }
+        let deadline = Instant::now() + patience;
+        let mut have = 0;
+        loop {
+            let running = self.running().await?;
+            let mut vector = running.vector.clone();
+            let there = timeout_at(deadline, vector.wait_for(|vector| vector.seq(&token.writer) >= token.seq)).await;
+            match there {
+                Ok(Ok(_)) => break,
+                Ok(Err(_)) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
+                Ok(Err(_)) => return Err(AfterError::Late { have, want: token.seq, waited: patience }),
+                Err(_) => {
+                    have = have.max(running.vector.borrow().seq(&token.writer));
+                    return Err(AfterError::Late { have, want: token.seq, waited: patience });
+                }
+            }
+        }
+        let hash = self.read(move |view| view.token_hash(&token.writer, token.seq)).await?;
+        // Where the commit is no more, pruned say, its number has to do.
+        if hash.is_none_or(|hash| hash == token.hash) { Ok(()) } else { Err(AfterError::OtherHistory) }
+    }
+}
+
+/// Between two tries while the dataset is rebuilt.
+const RETRY: Duration = Duration::from_millis(50);
+
+async fn ask(running: &Running, token: Token, collections: Vec<Collection>) -> Vec<anabranch_protocol::id::PeerId> {
+    let (reply, confirmed) = oneshot::channel();
+    running.confirmation.do_send(AskConfirmed { token, collections, reply });
+    tokio::time::timeout(ASK_TIMEOUT, confirmed).await.ok().and_then(Result::ok).unwrap_or_default()
+}
