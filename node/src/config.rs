@@ -51,7 +51,7 @@ pub struct Overrides {
 pub struct Config {
     /// Where everything of the node is kept.
     pub data_dir: PathBuf,
-    /// Where to listen for peers; never empty, TCP only so far.
+    /// Where to listen for peers; never empty.
     pub listen: Vec<Multiaddr>,
     /// Whom to dial and keep dialing.
     pub peers: Vec<Multiaddr>,

@@ -11,6 +11,12 @@ use serde::{Deserialize, Deserializer, de};
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Where a node listens for peers without a word of configuration.
+#[cfg(feature = "quic")]
+const LISTEN: &[&str] = &["/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/udp/4001/quic-v1"];
+#[cfg(not(feature = "quic"))]
+const LISTEN: &[&str] = &["/ip4/127.0.0.1/tcp/4001"];
+
 /// The whole page.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -38,7 +44,7 @@ impl Default for Page {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("./anabranch-data"),
-            listen: vec!["/ip4/127.0.0.1/tcp/4001".to_owned()],
+            listen: LISTEN.iter().map(|&address| address.to_owned()).collect(),
             peers: Vec::new(),
             mdns: false,
             network_key_file: Vec::new(),

@@ -49,7 +49,6 @@ fn what_would_have_no_effect_is_refused() {
         "[datasets.a]\nimages_before = ['x']",
         "[datasets.a]\nretention = { age = '7d' }",
         "[datasets.a.sync]\nbandwidth_max = '8MiB'",
-        "listen = ['/ip4/127.0.0.1/udp/4001/quic-v1']",
     ] {
         let message = refused(toml);
         assert!(message.contains("not supported by this version yet"), "{toml}: {message}");
@@ -116,4 +115,18 @@ fn bounds_and_contradictions_name_both_values() {
     assert!(refused("[datasets.a]\ncollections = ['_control']").contains("reserved"));
     assert!(refused("[datasets.A]").contains("dataset name"));
     assert!(refused("[features]\nmulti_dataset = false\n[datasets.a]").contains("multi_dataset"));
+}
+
+#[test]
+fn an_address_is_tcp_or_quic_where_the_build_has_it() {
+    let listen = |address: &str| judge(&format!("listen = ['{address}']"), Overrides::default());
+    let quic = "/ip4/127.0.0.1/udp/4001/quic-v1";
+    let listens_by_default = judge("", Overrides::default()).unwrap().listen.iter().any(|address| address.to_string() == quic);
+    assert_eq!(listens_by_default, cfg!(feature = "quic"));
+    match listen(quic) {
+        Ok(config) => assert!(cfg!(feature = "quic") && config.listen[0].to_string() == quic),
+        Err(error) => assert!(!cfg!(feature = "quic") && error.0.contains("cargo feature `quic`"), "{error}"),
+    }
+    assert!(listen("/ip4/127.0.0.1/udp/4001").unwrap_err().0.contains("quic-v1"));
+    assert!(listen("/ip4/127.0.0.1/tcp/4001/ws").unwrap_err().0.contains("/p2p/"));
 }

@@ -18,7 +18,7 @@ use libp2p::Multiaddr;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::SwarmError;
-use super::address::{split_peer, tcp_socket};
+use super::address::{socket, split_peer};
 use super::counters::{Counters, MessageKind, count};
 use super::reply::Reply;
 
@@ -144,7 +144,7 @@ impl SwarmHandle {
     /// [`SwarmError::Busy`] or [`SwarmError::Stopped`] when the command did not reach the swarm. Nothing was changed.
     pub fn dial(&self, address: &Multiaddr) -> Result<(), SwarmError> {
         let (bare, peer) = split_peer(address);
-        if tcp_socket(&bare).is_none() {
+        if socket(&bare).is_none() {
             return Err(SwarmError::NotSupported(address.clone()));
         }
         if peer.is_some_and(|peer| super::address::from_libp2p(&peer) == Some(self.peer_id)) {

@@ -7,6 +7,9 @@
 //! A told address without a peer id is dialed as it is until somebody answers there; from then on it is one more address of
 //! that peer. Should another peer answer there later, it goes back to being an address of whoever answers.
 //!
+//! A dial goes to the addresses of one carrier, TCP or QUIC, and the next one to those of the other: dialed together they would
+//! both connect, and one of the connections would close again under the peer's first words.
+//!
 //! This is bookkeeping only: time comes in, dials come out.
 
 use std::collections::BTreeMap;
@@ -15,6 +18,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+use super::address::{Carrier, carrier};
 use super::config::SwarmLimits;
 
 /// What is dialed.
@@ -53,6 +57,8 @@ struct Attempt {
     learned: Vec<Multiaddr>,
     /// Where somebody else answered; left out until nothing else is left.
     wrong: Vec<Multiaddr>,
+    /// Dialed last.
+    dialed_last: Option<Carrier>,
 }
 
 impl Attempt {
@@ -71,9 +77,15 @@ impl Attempt {
         let right: Vec<Multiaddr> = all.iter().filter(|address| !self.wrong.contains(address)).cloned().collect();
         if right.is_empty() {
             self.wrong.clear();
-            return all;
         }
-        right
+        self.of_one_carrier(if right.is_empty() { all } else { right })
+    }
+
+    /// Those of the carrier that the first one has, or of another one than was dialed last. A connection keeps its carrier.
+    fn of_one_carrier(&mut self, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        let other = addresses.iter().filter_map(carrier).find(|carrier| Some(*carrier) != self.dialed_last);
+        self.dialed_last = other.or(self.dialed_last);
+        addresses.into_iter().filter(|address| carrier(address) == self.dialed_last).collect()
     }
 }
 
@@ -109,6 +121,7 @@ impl Redial {
             anonymous: Vec::new(),
             learned: Vec::new(),
             wrong: Vec::new(),
+            dialed_last: None,
         })
     }
 
@@ -163,6 +176,7 @@ impl Redial {
                 attempt.state = State::Connected(now);
             }
             attempt.wrong.clear();
+            attempt.dialed_last = None;
         }
     }
 
@@ -321,5 +335,21 @@ mod tests {
         redial.failed(&Target::Peer(peer), later);
         assert_eq!(redial.due(later), [Dial { target: Target::Address(address(1)), addresses: vec![address(1)] }]);
         assert_eq!(redial.addresses(peer), [address(2)]);
+    }
+
+    #[cfg(feature = "quic")]
+    #[test]
+    fn one_carrier_is_dialed_at_a_time_and_the_other_one_next() {
+        let mut redial = Redial::new(limits());
+        let (peer, start) = (PeerId::random(), Instant::now());
+        let quic: Multiaddr = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+        redial.learn(peer, vec![address(1), quic.clone(), address(2)], false, start);
+        let mut dialed = Vec::new();
+        for minute in 0..3 {
+            let now = start + Duration::from_secs(60 * minute);
+            dialed.extend(redial.due(now).into_iter().map(|dial| dial.addresses));
+            redial.failed(&Target::Peer(peer), now);
+        }
+        assert_eq!(dialed, [vec![address(1), address(2)], vec![quic], vec![address(1), address(2)]]);
     }
 }

@@ -29,7 +29,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::SwarmError;
-use super::address::{from_libp2p, split_peer, tcp_socket, to_libp2p, worth_dialing};
+use super::address::{from_libp2p, socket, split_peer, to_libp2p, worth_dialing};
 use super::address_book::AddressBook;
 use super::behaviour::{self, Behaviour};
 use super::bulk::{Inbound, Opener};
@@ -158,8 +158,8 @@ impl SwarmTask {
         }
         for address in told {
             let (bare, peer) = split_peer(address);
-            if tcp_socket(&bare).is_none() {
-                tracing::warn!(%address, "this build can't dial this address yet; skipped");
+            if socket(&bare).is_none() {
+                tracing::warn!(%address, "this build can't dial this address; skipped");
             } else {
                 self.tell(bare, peer);
             }

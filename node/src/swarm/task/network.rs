@@ -1,7 +1,7 @@
 //! Connections, dials and listeners.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Peer, SwarmTask};
 use crate::swarm::SwarmError;
-use crate::swarm::address::{from_libp2p, remote_ip, split_peer, tcp_socket};
+use crate::swarm::address::{Carrier, carrier, from_libp2p, remote_ip, socket, split_peer};
 use crate::swarm::behaviour::BehaviourEvent;
 use crate::swarm::counters::count;
 use crate::swarm::gossip;
@@ -30,23 +30,16 @@ const BIND_TIMEOUT: Duration = Duration::from_secs(10);
 const LISTEN_MAX: usize = 32;
 
 impl SwarmTask {
-    /// Listens on every address that this build can listen on, and waits until each is bound.
+    /// Listens on every address, and waits until each is bound.
     pub(super) async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<(), SwarmError> {
         let refused = |address: &Multiaddr, source| SwarmError::Listen { address: address.clone(), source };
-        let (usable, unusable): (Vec<_>, Vec<_>) = addresses.iter().partition(|address| tcp_socket(address).is_some());
-        for address in &unusable {
-            tracing::warn!(%address, "this build can't listen on this address yet; skipped");
-        }
-        if let (true, Some(address)) = (usable.is_empty(), unusable.first()) {
-            return Err(SwarmError::NotSupported((*address).clone()));
-        }
         // libp2p sets SO_REUSEPORT: a port that another node of the same user listens on would be shared in silence. All are
         // tried before the first is kept, because `0.0.0.0` and `::` with one port stand in each other's way only here.
-        for address in &usable {
-            let Some(socket) = tcp_socket(address).filter(|socket| socket.port() != 0) else { continue };
-            TcpListener::bind(socket).map_err(|source| refused(address, source))?;
+        for address in addresses {
+            let (carrier, socket) = socket(address).ok_or_else(|| SwarmError::NotSupported(address.clone()))?;
+            probe(carrier, socket).map_err(|source| refused(address, source))?;
         }
-        for address in usable {
+        for address in addresses {
             let listener = self.swarm.listen_on(address.clone());
             let listener = listener.map_err(|error| refused(address, io::Error::other(error.to_string())))?;
             self.unbound.insert(listener, address.clone());
@@ -116,8 +109,10 @@ impl SwarmTask {
 
     fn show_listeners(&self) {
         let id = *self.swarm.local_peer_id();
-        let listen = self.swarm.listeners().take(LISTEN_MAX).map(|address| address.clone().with(Protocol::P2p(id)).to_string());
-        *lock(&self.view.listen) = listen.collect();
+        let mut listen: Vec<_> = self.swarm.listeners().map(|a| (carrier(a), a.clone().with(Protocol::P2p(id)).to_string())).collect();
+        // TCP first: every peer can dial it.
+        listen.sort_unstable();
+        *lock(&self.view.listen) = listen.into_iter().take(LISTEN_MAX).map(|(_, address)| address).collect();
     }
 
     fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint, first: bool) {
@@ -211,5 +206,14 @@ impl SwarmTask {
             Target::Address(_) => self.redial.forget(target),
             Target::Peer(peer) => self.redial.wrong_peer(*peer, split_peer(address).0, Instant::now()),
         }
+    }
+}
+
+/// Whether a port is free. Port 0 always is.
+fn probe(carrier: Carrier, socket: SocketAddr) -> io::Result<()> {
+    match carrier {
+        _ if socket.port() == 0 => Ok(()),
+        Carrier::Tcp => TcpListener::bind(socket).map(drop),
+        Carrier::Quic => UdpSocket::bind(socket).map(drop),
     }
 }
