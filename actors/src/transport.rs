@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anabranch_protocol::id::{DatasetId, PeerId};
-use anabranch_protocol::wire::{Announce, Request, Response};
+use anabranch_protocol::wire::{Announce, Refusal, Request, Response};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
@@ -90,10 +90,12 @@ pub enum TransportEvent {
         /// What.
         announce: Announce,
     },
-    /// A peer was turned away by the allow or deny list.
-    NotAllowed {
+    /// The transport keeps a peer out: by the allow or deny list, or for a while because of what it did.
+    TurnedAway {
         /// Who.
         peer: PeerId,
+        /// Why.
+        refusal: Refusal,
     },
     /// Round trip time, by ping.
     RoundTrip {

@@ -116,6 +116,8 @@ async fn start_network(
     swarm.peers.clone_from(&config.peers);
     swarm.network_keys = config.access.network_keys.clone();
     swarm.allow = config.access.allow.clone();
+    swarm.limits = config.limits.clone();
+    swarm.mdns = config.mdns;
     swarm.deny = config.access.deny.iter().copied().collect();
     match swarm::start(swarm, events).await {
         Ok(swarm) => Ok(Arc::new(swarm)),

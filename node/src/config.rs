@@ -5,6 +5,7 @@
 
 mod access;
 mod dataset_flag;
+mod limits;
 mod load;
 mod not_yet;
 mod page;
@@ -21,6 +22,8 @@ use anabranch_protocol::id::{Collection, DatasetId};
 use anabranch_protocol::limits::REGISTRATION_COLLECTIONS_MAX;
 use anabranch_protocol::registration::Registration;
 use libp2p::Multiaddr;
+
+use crate::swarm::SwarmLimits;
 
 pub use dataset_flag::DatasetFlag;
 use page::{DatasetPage, EVERYTHING, Page};
@@ -57,6 +60,10 @@ pub struct Config {
     pub peers: Vec<Multiaddr>,
     /// Who may connect.
     pub access: AccessSettings,
+    /// What peers may take of the node.
+    pub limits: SwarmLimits,
+    /// Look for peers on the local network.
+    pub mdns: bool,
     /// Where the network keys were read from.
     pub network_key_files: Vec<PathBuf>,
     /// How far ahead of the wall clock a remote stamp may be; 1 s to 24 h.
@@ -126,9 +133,10 @@ impl Config {
                 bytesize::ByteSize(needed)
             )));
         }
-        let Page { data_dir, max_clock_skew, cache_bytes, .. } = page;
+        let limits = limits::limits(&page.limits)?;
+        let Page { data_dir, max_clock_skew, cache_bytes, mdns, .. } = page;
         let cache_bytes = cache_bytes.0;
-        Ok(Self { data_dir, listen, peers, access, network_key_files, max_clock_skew, cache_bytes, http, datasets })
+        Ok(Self { data_dir, listen, peers, access, limits, mdns, network_key_files, max_clock_skew, cache_bytes, http, datasets })
     }
 }
 

@@ -15,11 +15,13 @@
 
 mod address;
 mod address_book;
+mod allowance;
 mod behaviour;
 mod bulk;
 mod config;
 mod control;
 mod counters;
+mod door;
 mod gossip;
 mod handle;
 mod outbox;

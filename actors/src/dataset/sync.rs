@@ -8,6 +8,7 @@ mod pull;
 mod push;
 mod serve;
 mod session;
+mod stall;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, Policy
 use tokio::sync::{Semaphore, oneshot};
 
 use self::session::Session;
+use self::stall::Stalls;
 use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds};
 use super::confirmation::{Audience, Confirmation};
 use super::death_watch::DeathWatch;
@@ -99,6 +101,8 @@ pub struct Sync {
     context: SyncContext,
     vector: Arc<VersionVector>,
     sessions: BTreeMap<PeerId, Session>,
+    /// Peers whose pulls brought nothing.
+    stalls: Stalls,
     /// Whose pull ended last.
     pulled_last: Option<PeerId>,
     /// Sessions opened so far.
@@ -122,6 +126,7 @@ impl Sync {
             context,
             vector,
             sessions: BTreeMap::new(),
+            stalls: Stalls::default(),
             pulled_last: None,
             sessions_opened: 0,
             claims: BTreeMap::new(),

@@ -192,11 +192,19 @@ impl Node {
         }
     }
 
-    /// The network turned a peer away by our lists.
-    pub(super) fn peer_not_allowed(&mut self, peer: PeerId) {
+    /// The network keeps a peer out.
+    pub(super) fn kept_out(&mut self, peer: PeerId, refusal: &Refusal) {
         if self.peers.contains_key(&peer) || self.peers.len() < STRANGERS_SHOWN_MAX {
             self.peers.entry(peer).or_default();
-            self.note_refusal(peer, &not_allowed());
+            self.note_refusal(peer, refusal);
+        }
+    }
+
+    /// A refusal that was read only after its connection had ended.
+    pub(super) fn note_last_word(&mut self, peer: PeerId, connection: u64, refusal: &Refusal) {
+        let ended = self.peers.get(&peer).is_some_and(|session| !session.connected && session.connection == connection);
+        if ended {
+            self.note_refusal(peer, refusal);
         }
     }
 

@@ -135,6 +135,10 @@ impl Node {
         };
         ctx.spawn(answered.into_actor(self).map(move |answer, actor, ctx| {
             if !actor.is_current(peer, connection) {
+                // Who tells us that we are not let in may hang up in the same moment.
+                if let Err(Unanswered::TurnedAway(refusal)) = answer {
+                    actor.note_last_word(peer, connection, &refusal);
+                }
                 return;
             }
             actor.greeted(peer, ctx);
@@ -298,7 +302,7 @@ impl Handler<Event> for Node {
                     running.sync.do_send(Announced { peer, announce });
                 }
             }
-            TransportEvent::NotAllowed { peer } => self.peer_not_allowed(peer),
+            TransportEvent::TurnedAway { peer, refusal } => self.kept_out(peer, &refusal),
             TransportEvent::RoundTrip { peer, rtt } => {
                 if let Some(session) = self.peers.get_mut(&peer) {
                     session.rtt = Some(rtt);

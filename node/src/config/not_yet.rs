@@ -6,8 +6,9 @@ use super::page::{DatasetPage, EVERYTHING, PEER_LEASE, Page, SyncPage};
 
 /// Refuses the first setting of the page that this version can't honour.
 pub fn refuse(page: &Page) -> Result<(), ConfigError> {
-    let settings = [("mdns", page.mdns)];
-    refuse_first("", &settings)?;
+    if page.mdns && !cfg!(feature = "mdns") {
+        return Err(ConfigError("`mdns`: this build has no mDNS (the cargo feature `mdns` is off): leave it out".to_owned()));
+    }
     page.datasets.iter().try_for_each(|(name, dataset)| refuse_in_dataset(name, dataset))
 }
 

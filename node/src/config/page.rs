@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::swarm::SwarmLimits;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -37,6 +39,7 @@ pub struct Page {
     pub http: HttpPage,
     pub access: AccessPage,
     pub features: FeaturesPage,
+    pub limits: LimitsPage,
     pub datasets: BTreeMap<String, DatasetPage>,
 }
 
@@ -53,6 +56,7 @@ impl Default for Page {
             http: HttpPage::default(),
             access: AccessPage::default(),
             features: FeaturesPage::default(),
+            limits: LimitsPage::default(),
             datasets: BTreeMap::new(),
         }
     }
@@ -81,6 +85,50 @@ pub struct AccessPage {
     pub allow: Vec<String>,
     #[serde(deserialize_with = "words")]
     pub deny: Vec<String>,
+}
+
+/// `[limits]`: what peers may take of the node.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsPage {
+    pub connections_max: u32,
+    pub connections_per_peer_max: u32,
+    /// Of the process; past it no further connection is taken or made.
+    pub memory_max: Option<ByteSize>,
+    /// Of one peer, per second.
+    pub hello_rate_max: u32,
+    /// Of one peer, at once.
+    pub hello_burst_max: u32,
+    /// Of one peer, per second.
+    pub request_rate_max: u32,
+    /// Of one peer, per second.
+    pub announce_rate_max: u32,
+    #[serde(deserialize_with = "span")]
+    pub request_timeout: Duration,
+    /// Of one page.
+    #[serde(deserialize_with = "span")]
+    pub transfer_timeout: Duration,
+    /// How long a peer that broke the rules is left alone.
+    #[serde(deserialize_with = "span")]
+    pub shut_out_time: Duration,
+}
+
+impl Default for LimitsPage {
+    fn default() -> Self {
+        let limits = SwarmLimits::default();
+        Self {
+            connections_max: limits.connections_max,
+            connections_per_peer_max: limits.connections_per_peer_max,
+            memory_max: None,
+            hello_rate_max: limits.hello_rate_max.get(),
+            hello_burst_max: limits.hello_burst_max.get(),
+            request_rate_max: limits.request_rate_max.get(),
+            announce_rate_max: limits.announce_rate_max.get(),
+            request_timeout: limits.request_timeout,
+            transfer_timeout: limits.bulk_timeout,
+            shut_out_time: limits.refused_for,
+        }
+    }
 }
 
 /// `[features]`

@@ -44,7 +44,6 @@ fn with_dataset_flags_exactly_those_run() {
 #[test]
 fn what_would_have_no_effect_is_refused() {
     for toml in [
-        "mdns = true",
         "[datasets.a]\npolicy = { default = 'lww', customers = 'merge' }",
         "[datasets.a]\nimages_before = ['x']",
         "[datasets.a]\nretention = { age = '7d' }",
@@ -129,4 +128,22 @@ fn an_address_is_tcp_or_quic_where_the_build_has_it() {
     }
     assert!(listen("/ip4/127.0.0.1/udp/4001").unwrap_err().0.contains("quic-v1"));
     assert!(listen("/ip4/127.0.0.1/tcp/4001/ws").unwrap_err().0.contains("/p2p/"));
+}
+
+#[test]
+fn limits_are_taken_over_and_held_to_their_bounds() {
+    let limits = judge("[limits]\nconnections_max = 7\nmemory_max = '1GiB'\ntransfer_timeout = '2s'", Overrides::default())
+        .unwrap()
+        .limits;
+    assert_eq!((limits.connections_max, limits.memory_max, limits.bulk_timeout), (7, Some(1 << 30), Duration::from_secs(2)));
+    assert_eq!(limits.connections_per_peer_max, crate::swarm::SwarmLimits::default().connections_per_peer_max);
+    assert!(refused("[limits]\nhello_rate_max = 0").contains("hello_rate_max"));
+    assert!(refused("[limits]\nmemory_max = '1KiB'").contains("64.0 MiB"));
+    assert!(refused("[limits]\ntransfer_timeout = '1ms'").contains("100ms"));
+}
+
+#[test]
+fn mdns_is_taken_where_the_build_has_it() {
+    assert_eq!(judge("mdns = true", Overrides::default()).is_ok(), cfg!(feature = "mdns"));
+    assert!(!judge("", Overrides::default()).unwrap().mdns);
 }

@@ -123,7 +123,11 @@ mod tests {
     #[test]
     fn quic_addresses_count_where_the_build_has_quic() {
         let peer = libp2p::PeerId::random();
-        let told = addresses(&["/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/10.0.0.9/udp/0/quic-v1", "/ip4/10.0.0.9/udp/1/quic-v1/webtransport"]);
+        let told = addresses(&[
+            "/ip4/0.0.0.0/udp/4001/quic-v1",
+            "/ip4/10.0.0.9/udp/0/quic-v1",
+            "/ip4/10.0.0.9/udp/1/quic-v1/webtransport",
+        ]);
         let worth = worth_dialing(&told, &peer, Some("10.0.0.9".parse().unwrap()));
         let expected: &[&str] = if cfg!(feature = "quic") { &["/ip4/10.0.0.9/udp/4001/quic-v1"] } else { &[] };
         assert_eq!(worth, addresses(expected));

@@ -18,6 +18,8 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+#[cfg(feature = "mdns")]
+use super::address::ADDRESSES_PER_PEER_MAX;
 use super::address::{Carrier, carrier};
 use super::config::SwarmLimits;
 
@@ -55,6 +57,8 @@ struct Attempt {
     anonymous: Vec<Multiaddr>,
     /// By the peer itself or the address book; replaced by news.
     learned: Vec<Multiaddr>,
+    /// By announcements on the local network, which end.
+    found: Vec<Multiaddr>,
     /// Where somebody else answered; left out until nothing else is left.
     wrong: Vec<Multiaddr>,
     /// Dialed last.
@@ -64,7 +68,7 @@ struct Attempt {
 impl Attempt {
     fn addresses(&self) -> Vec<Multiaddr> {
         let mut all = Vec::new();
-        for address in self.told.iter().chain(&self.anonymous).chain(&self.learned) {
+        for address in self.told.iter().chain(&self.anonymous).chain(&self.learned).chain(&self.found) {
             if !all.contains(address) {
                 all.push(address.clone());
             }
@@ -120,6 +124,7 @@ impl Redial {
             told: Vec::new(),
             anonymous: Vec::new(),
             learned: Vec::new(),
+            found: Vec::new(),
             wrong: Vec::new(),
             dialed_last: None,
         })
@@ -159,6 +164,31 @@ impl Redial {
         attempt.wrong.clear();
         if connected && !matches!(attempt.state, State::Connected(_)) {
             attempt.state = State::Connected(now);
+        }
+    }
+
+    /// A peer is announced on the local network at an address. `false` if that was known, or too many are.
+    #[cfg(feature = "mdns")]
+    pub(super) fn found(&mut self, peer: PeerId, address: Multiaddr, peers_max: usize, now: Instant) -> bool {
+        let known = self.targets.contains_key(&Target::Peer(peer));
+        if !known && self.targets.values().filter(|attempt| !attempt.found.is_empty()).count() >= peers_max {
+            return false;
+        }
+        let attempt = self.attempt(Target::Peer(peer), now);
+        if attempt.found.contains(&address) || attempt.found.len() >= ADDRESSES_PER_PEER_MAX {
+            return false;
+        }
+        attempt.found.push(address);
+        true
+    }
+
+    /// A peer is no longer announced at an address. Who is known by nothing else is dialed no more.
+    #[cfg(feature = "mdns")]
+    pub(super) fn lost(&mut self, peer: PeerId, address: &Multiaddr) {
+        let Some(attempt) = self.targets.get_mut(&Target::Peer(peer)) else { return };
+        attempt.found.retain(|known| known != address);
+        if attempt.addresses().is_empty() && matches!(attempt.state, State::Waiting(_)) {
+            self.targets.remove(&Target::Peer(peer));
         }
     }
 
@@ -206,6 +236,7 @@ impl Redial {
         let was_anonymous = attempt.anonymous.contains(&address);
         attempt.anonymous.retain(|known| *known != address);
         attempt.learned.retain(|known| *known != address);
+        attempt.found.retain(|known| *known != address);
         attempt.wrong.push(address.clone());
         if attempt.addresses().is_empty() {
             self.targets.remove(&Target::Peer(peer));
@@ -351,5 +382,23 @@ mod tests {
             redial.failed(&Target::Peer(peer), now);
         }
         assert_eq!(dialed, [vec![address(1), address(2)], vec![quic], vec![address(1), address(2)]]);
+    }
+
+    #[cfg(feature = "mdns")]
+    #[test]
+    fn peers_of_the_local_network_are_dialed_while_they_are_announced() {
+        let mut redial = Redial::new(limits());
+        let (peer, start) = (PeerId::random(), Instant::now());
+        assert!(redial.found(peer, address(1), 1, start) && !redial.found(peer, address(1), 1, start));
+        assert!(!redial.found(PeerId::random(), address(2), 1, start), "no more than the bound");
+        assert_eq!(redial.due(start), [Dial { target: Target::Peer(peer), addresses: vec![address(1)] }]);
+        redial.failed(&Target::Peer(peer), start);
+        redial.lost(peer, &address(1));
+        assert!(redial.due(start + Duration::from_secs(60)).is_empty());
+        // Who was accepted stays known.
+        assert!(redial.found(peer, address(1), 1, start));
+        redial.learn(peer, vec![address(3)], false, start);
+        redial.lost(peer, &address(1));
+        assert_eq!(redial.due(start), [Dial { target: Target::Peer(peer), addresses: vec![address(3)] }]);
     }
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::super::oplog::{Oplog, Received};
 use super::Sync;
 use super::intake::{self, IntakeError};
+use super::stall::PageArrived;
 use crate::store::StoreError;
 use crate::transport::{Class, SharedTransport, TransportError};
 
@@ -87,9 +88,9 @@ struct InFlight {
 impl Sync {
     /// Pulls what `peer` has and we lack, unless a pull from it is under way.
     pub(super) fn pull(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
-        let under_way = self.sessions.values().filter(|session| session.pulling).count();
-        if under_way >= self.context.sync.max_peers {
-            // The end of any pull begins the next one.
+        let under_way = self.sessions.values().filter(|session| session.pulling && !session.stalled).count();
+        if under_way >= self.context.sync.max_peers || self.stalls.left_alone(&peer, Instant::now()) {
+            // The end of any pull begins the next one, and so does the end of being left alone.
             return;
         }
         let mut left_alone = self.left_alone();
@@ -105,6 +106,8 @@ impl Sync {
             return;
         }
         session.pulling = true;
+        session.stalled = false;
+        session.pulls += 1;
         let mut puller = Puller {
             peer,
             session: session.number,
@@ -126,11 +129,16 @@ impl Sync {
             sync.do_send(PullEnded { peer, session, outcome, page_bytes, lacking });
         };
         ctx.spawn(pull.into_actor(self));
+        self.watch_pull(peer, ctx);
     }
 
     fn pull_failed(&mut self, peer: PeerId, error: &PullError, ctx: &mut Context<Self>) {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
-        let (number, delay) = (session.number, session.next_delay());
+        let mut delay = session.next_delay();
+        if matches!(error, PullError::Transport(TransportError::Timeout)) {
+            delay = delay.max(self.stalls.note(peer, Instant::now()));
+        }
+        let number = session.number;
         session.waiting = true;
         tracing::info!(dataset = %self.context.replica.dataset, %peer, %error, ?delay, "a pull failed; it is tried again");
         ctx.run_later(delay, move |actor, ctx| {
@@ -169,7 +177,10 @@ impl Handler<PullEnded> for Sync {
         session.page_bytes = page_bytes;
         session.lacking.extend(lacking);
         match outcome {
-            Ok(()) => session.pull_succeeded(),
+            Ok(()) => {
+                session.pull_succeeded();
+                self.stalls.forget(&peer);
+            }
             Err(error) => self.pull_failed(peer, &error, ctx),
         }
         self.pull_from_anyone(ctx);
@@ -219,6 +230,7 @@ impl Puller {
             Response::Refused(refusal) => return Err(PullError::Refused(refusal)),
             _ => return Err(PullError::OtherMessage),
         };
+        self.sync.do_send(PageArrived { peer: self.peer, session: self.session });
         self.adapt(page.frames.iter().map(|frame| frame.len()).sum(), started.elapsed());
         for incomplete in &page.incomplete {
             let writer = incomplete.writer;

@@ -27,6 +27,11 @@ pub(super) struct Session {
     /// Writers whose commits the peer did not take in when they were pushed: it pulls them once it can.
     pub refused: BTreeSet<WriterId>,
     pub pulling: bool,
+    /// A pull from the peer is under way and brings nothing: it takes no turn and claims no writer meanwhile.
+    pub stalled: bool,
+    /// Pulls begun, and pages that arrived.
+    pub pulls: u64,
+    pub pages: u64,
     /// Writers of which the peer lacks sections that are registered here: another peer has to deliver them.
     pub lacking: BTreeSet<WriterId>,
     /// Vectors are being compared, and whether there is reason to do it once more.
@@ -60,6 +65,9 @@ impl Session {
             pushing: false,
             refused: BTreeSet::new(),
             pulling: false,
+            stalled: false,
+            pulls: 0,
+            pages: 0,
             lacking: BTreeSet::new(),
             comparing: false,
             compare_again: false,

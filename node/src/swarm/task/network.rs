@@ -10,8 +10,8 @@ use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionDenied, ConnectionId, DialError, ListenError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, allow_block_list};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, timeout};
 
 use super::{Peer, SwarmTask};
@@ -66,22 +66,18 @@ impl SwarmTask {
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 self.counters.connections.fetch_sub(1, Ordering::Relaxed);
                 self.unwanted.remove(&connection_id);
+                self.strangers.remove(&connection_id);
                 let cause = cause.map(|cause| cause.to_string()).unwrap_or_default();
                 tracing::debug!(peer = %peer_id, %connection_id, remaining = num_established, cause, "connection closed");
+                if let Some(state) = self.peers.get_mut(&peer_id) {
+                    state.dialed_by_us.take_if(|ours| *ours == connection_id);
+                }
                 if num_established == 0 {
                     self.on_disconnected(peer_id);
                 }
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
-                if let DialError::Denied { cause } = &error {
-                    self.on_denied(peer_id, cause);
-                }
-                self.on_dial_failed(connection_id, &error);
-            }
-            SwarmEvent::IncomingConnectionError { send_back_addr, peer_id, error, .. } => {
-                if let ListenError::Denied { cause } = &error {
-                    self.on_denied(peer_id, cause);
-                }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => self.on_dial_failed(connection_id, &error),
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(from = %send_back_addr, %error, "an inbound connection was not established");
             }
             SwarmEvent::NewListenAddr { listener_id, .. } => {
@@ -98,18 +94,10 @@ impl SwarmTask {
         }
     }
 
-    /// Tells the node of a peer that our lists keep out. What bounds keep out is no verdict about the peer.
-    fn on_denied(&mut self, peer: Option<PeerId>, cause: &ConnectionDenied) {
-        let listed = cause.downcast_ref::<allow_block_list::Blocked>().is_some()
-            || cause.downcast_ref::<allow_block_list::NotAllowed>().is_some();
-        if let (true, Some(peer)) = (listed, peer.as_ref().and_then(from_libp2p)) {
-            self.outbox.offer(TransportEvent::NotAllowed { peer });
-        }
-    }
-
     fn show_listeners(&self) {
         let id = *self.swarm.local_peer_id();
-        let mut listen: Vec<_> = self.swarm.listeners().map(|a| (carrier(a), a.clone().with(Protocol::P2p(id)).to_string())).collect();
+        let mut listen: Vec<_> =
+            self.swarm.listeners().map(|a| (carrier(a), a.clone().with(Protocol::P2p(id)).to_string())).collect();
         // TCP first: every peer can dial it.
         listen.sort_unstable();
         *lock(&self.view.listen) = listen.into_iter().take(LISTEN_MAX).map(|(_, address)| address).collect();
@@ -130,6 +118,9 @@ impl SwarmTask {
             let _ = self.swarm.disconnect_peer_id(peer);
             return;
         };
+        if !self.lists.let_in(&peer) {
+            return self.on_stranger(peer, connection);
+        }
         let state = self.peers.entry(peer).or_insert_with(|| Peer {
             id,
             remote_ip: remote_ip(&address),
@@ -138,15 +129,25 @@ impl SwarmTask {
             accepted: false,
             rtt: None,
             malformed: 0,
+            over_rate: 0,
+            dialed_by_us: None,
             control_in_flight: 0,
             opener: None,
             server: None,
         });
         if dialed {
+            // Told of one peer at several addresses we may have dialed it twice. One is enough, and only the side that dialed may
+            // close the other: both sides' choices would meet in no connection at all.
+            if state.dialed_by_us.is_some() {
+                tracing::debug!(%peer, %connection, "a second connection that this node opened is closed");
+                self.swarm.close_connection(connection);
+                return self.show(peer);
+            }
+            state.dialed_by_us = Some(connection);
             state.dialed = Some(address.clone());
         }
         if first {
-            gossip::set_accepted(&mut self.swarm.behaviour_mut().gossip, &peer, false);
+            gossip::set_accepted(self.swarm.behaviour_mut().gossip(), &peer, false);
             self.outbox.push(TransportEvent::Connected { peer: id, dialed, address: address.to_string() });
         }
         self.show(peer);
