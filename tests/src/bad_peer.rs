@@ -9,8 +9,8 @@ use anabranch_protocol::id::{Incarnation, Lineage, Salt};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{
-    BULK_PROTOCOL, CONTROL_PROTOCOL, DatasetHello, HeadsReply, Hello, HelloReply, Kind, PolicyScope, Refusal, RefusalCode, Request,
-    Response, VERSION,
+    BULK_PROTOCOL, CONTROL_PROTOCOL, DatasetHello, HeadsReply, Hello, HelloReply, Kind, PolicyScope, Refusal, RefusalCode,
+    Request, Response, VERSION,
 };
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::identity::Keypair;
@@ -61,15 +61,15 @@ const FLOOD_STREAMS: usize = 16;
 const HALF_PAGE: usize = 32 << 10;
 
 impl BadPeer {
-    /// Connects to `to`, a multiaddr that ends in a peer id, and comes back whenever it is thrown out. `claims` is what it says
-    /// that it has of `primary`.
+    /// Connects to `to`, a multiaddr that ends in a peer id, and comes back whenever it is thrown out. `seed` makes its identity;
+    /// `claims` is what it says that it has of `primary`.
     ///
     /// # Panics
     /// When the address is none, or the system has no threads left.
     #[must_use]
-    pub fn start(manner: Manner, to: &str, claims: VersionVector) -> Self {
+    pub fn start(manner: Manner, seed: u8, to: &str, claims: VersionVector) -> Self {
         let to: Multiaddr = to.parse().expect("a multiaddr");
-        let keys = Keypair::generate_ed25519();
+        let keys = Keypair::ed25519_from_bytes([seed; 32]).expect("32 bytes");
         let peer_id = keys.public().to_peer_id().to_string();
         let seen = Arc::new(Seen::default());
         let (stop, stopped) = oneshot::channel();

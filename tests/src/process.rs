@@ -44,6 +44,14 @@ impl Options {
         self.arguments(&["--peer", &peer.listen[0]])
     }
 
+    /// Another place to listen for peers.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        let at = self.arguments.iter().position(|argument| argument == "--listen").expect("it listens");
+        address.clone_into(&mut self.arguments[at + 1]);
+        self
+    }
+
     /// Further arguments.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {

@@ -9,5 +9,7 @@ mod disks;
 mod kills;
 mod lines;
 mod overload;
+mod quic;
+mod stalls;
 mod strangers;
 mod world;
