@@ -7,9 +7,13 @@ use std::time::Duration;
 use anabranch_actors::transport::{Class, Transport, TransportEvent};
 use anabranch_protocol::access::Peers;
 use anabranch_protocol::id::{Incarnation, Salt};
-use anabranch_protocol::wire::{Hello, RefusalCode, Request, Response};
+use anabranch_protocol::wire::{BULK_PROTOCOL, CONTROL_PROTOCOL, Hello, RefusalCode, Request, Response};
+use libp2p::StreamProtocol;
+use libp2p_stream::OpenStreamError;
 
+use super::nonsense::rude_peer;
 use super::{Home, Node, TCP, eventually, heads, pull};
+use crate::swarm::address::to_libp2p;
 use crate::swarm::config::SwarmConfig;
 
 fn hello() -> Request {
@@ -117,6 +121,21 @@ async fn who_is_not_let_in_is_told_so_and_gets_nothing_else() {
     let told = |event: &TransportEvent| matches!(event, TransportEvent::TurnedAway { peer, refusal } if *peer == denied.id() && refusal.code == RefusalCode::Forbidden);
     assert!(!heard.is_empty() && heard.iter().all(told), "the node hears of nothing else: {heard:?}");
     assert!(!a.handle.peers().get(&denied.id()).is_some_and(|peer| peer.connected));
+}
+
+#[tokio::test]
+async fn on_a_connection_of_a_peer_that_is_not_let_in_only_control_requests_are_read() {
+    let home = Home::new(1);
+    let mut config = home.config(TCP, &[]);
+    config.allow = Peers::Only([].into());
+    let a = Node::start(config).await;
+    let peer = to_libp2p(a.id()).unwrap();
+    let mut rude = rude_peer(&a.addresses()[0]).await;
+    for protocol in [BULK_PROTOCOL, "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/meshsub/1.1.0"] {
+        let opened = rude.open_stream(peer, StreamProtocol::new(protocol)).await;
+        assert!(matches!(opened, Err(OpenStreamError::UnsupportedProtocol(_))), "{protocol}: {opened:?}");
+    }
+    rude.open_stream(peer, StreamProtocol::new(CONTROL_PROTOCOL)).await.unwrap();
 }
 
 #[tokio::test]
