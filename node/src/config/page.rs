@@ -88,7 +88,7 @@ pub struct AccessPage {
 }
 
 /// `[limits]`: what peers may take of the node.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsPage {
     pub connections_max: u32,
@@ -103,13 +103,13 @@ pub struct LimitsPage {
     pub request_rate_max: u32,
     /// Of one peer, per second.
     pub announce_rate_max: u32,
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub request_timeout: Duration,
     /// Of one page.
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub transfer_timeout: Duration,
     /// How long a peer that broke the rules is left alone.
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub shut_out_time: Duration,
 }
 

@@ -40,6 +40,8 @@ fn peers_that_stall_drip_and_flood_hold_up_nobody() {
     for n in 0..DOCUMENTS {
         a.put("orders", &format!("before-{n}"), &json!(n));
     }
+    // What it wrote before its restart it does not push: `b` has to ask for it.
+    let a = a.stop().start();
     // One pull at a time, and one that stalls is never ended by its deadline while this test runs.
     let b = place
         .node("b")
