@@ -3,6 +3,7 @@
 //! One session per accepted peer. Fresh commits of `documents` datasets are pushed to peers that have everything before them; all
 //! else is pulled: by a peer that learned from a confirmation, an announcement or a comparison of digests that it lacks commits.
 
+mod faults;
 mod intake;
 mod pull;
 mod push;
@@ -23,7 +24,7 @@ use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, Policy
 use tokio::sync::{Semaphore, oneshot};
 
 use self::session::Session;
-use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds};
+use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds, Unreadable};
 use super::confirmation::{Audience, Confirmation};
 use super::death_watch::DeathWatch;
 use super::oplog::{Oplog, PeerKnows, Stop, Told};
@@ -109,6 +110,8 @@ pub struct Sync {
     held: BTreeMap<WriterId, Held>,
     /// Writers whose chain broke.
     stopped: BTreeSet<WriterId>,
+    /// What waits for a newer version of this node: a writer, or what one peer sends of it.
+    unreadable: BTreeMap<(Option<WriterId>, Option<PeerId>), Unreadable>,
     recent: VecDeque<(Arc<Commit>, usize)>,
     recent_bytes: usize,
     serves: Arc<Semaphore>,
@@ -127,6 +130,7 @@ impl Sync {
             claims: BTreeMap::new(),
             held: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
             serves: Arc::new(Semaphore::new(SERVES_MAX)),
@@ -199,7 +203,8 @@ impl Sync {
 
     /// Writers that no pull should ask for now.
     fn left_alone(&self) -> BTreeSet<WriterId> {
-        self.claims.keys().chain(self.held.keys()).chain(&self.stopped).copied().collect()
+        let held = self.claims.keys().chain(self.held.keys()).chain(&self.stopped);
+        held.chain(self.held_for_upgrade()).copied().collect()
     }
 
     /// Notes what the oplog said of received commits.
@@ -292,6 +297,7 @@ impl Handler<Gone> for Sync {
             self.claims.retain(|_, from| *from != peer);
             self.context.confirmation.do_send(Audience::Left(peer));
             self.context.clock.do_send(Forget(peer));
+            self.forget_unreadable_of(peer);
             // What it was being asked for, another may have.
             self.pull_from_anyone(ctx);
         }

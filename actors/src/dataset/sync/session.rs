@@ -29,6 +29,10 @@ pub(super) struct Session {
     pub pulling: bool,
     /// Writers of which the peer lacks sections that are registered here: another peer has to deliver them.
     pub lacking: BTreeSet<WriterId>,
+    /// Writers whose frames the peer sends in a newer format than this version knows.
+    pub newer: BTreeSet<WriterId>,
+    /// Messages of the peer with frames that no writer made.
+    pub bad_messages: u32,
     /// Vectors are being compared, and whether there is reason to do it once more.
     pub comparing: bool,
     pub compare_again: bool,
@@ -61,6 +65,8 @@ impl Session {
             refused: BTreeSet::new(),
             pulling: false,
             lacking: BTreeSet::new(),
+            newer: BTreeSet::new(),
+            bad_messages: 0,
             comparing: false,
             compare_again: false,
             waiting: false,
@@ -89,6 +95,7 @@ impl Session {
         self.waiting = false;
         self.refused.clear();
         self.lacking.clear();
+        self.newer.clear();
         self.backoff = backoff();
     }
 
