@@ -15,6 +15,7 @@ use anabranch_protocol::wire::{Announce, Held, Kind};
 use tokio::sync::oneshot;
 
 use super::death_watch::DeathWatch;
+use super::ledger::Parted;
 use super::oplog::{Stop, Told};
 use crate::api::{HeldWriter, PeerDataset, PeerState};
 use crate::node::Clock as WallClockSource;
@@ -124,6 +125,7 @@ pub struct Clock {
     peers: BTreeMap<PeerId, Arc<VersionVector>>,
     held: Vec<Held>,
     held_by: BTreeMap<PeerId, Vec<Held>>,
+    parted: Arc<Parted>,
     unreadable: Vec<Unreadable>,
     bad_frames: BTreeMap<PeerId, BadFramesOf>,
     _death_watch: DeathWatch,
@@ -149,6 +151,7 @@ impl Clock {
             peers: BTreeMap::new(),
             held: Vec::new(),
             held_by: BTreeMap::new(),
+            parted: Arc::default(),
             unreadable: Vec::new(),
             bad_frames: BTreeMap::new(),
             _death_watch: death_watch,
@@ -188,6 +191,8 @@ impl Clock {
             Standing::Ahead => PeerState::Behind,
             Standing::Diverged => PeerState::Diverged,
         };
+        let forked = self.fork_of(&peer);
+        let state = if forked.is_some() { PeerState::Diverged } else { state };
         let state = if unreadable.is_some() { PeerState::NeedsUpgrade } else { state };
         let lag_commits = self.vector.missing(theirs) + theirs.missing(&self.vector);
         let lag = lag(&self.vector, theirs).max(lag(theirs, &self.vector));
@@ -195,8 +200,20 @@ impl Clock {
             let BadFramesOf { count, fault, .. } = self.bad_frames.get(&peer)?;
             Some(format!("it sent bad commits in {count} messages; the last one: {fault}"))
         };
-        let reason = unreadable.map(|unreadable| unreadable.fault.to_string()).or_else(bad);
+        let reason = unreadable.map(|unreadable| unreadable.fault.to_string()).or(forked).or_else(bad);
         PeerDataset { state, lag_commits, lag, reason }
+    }
+
+    /// What is to be said of a peer whose history forked.
+    fn fork_of(&self, peer: &PeerId) -> Option<String> {
+        let (writer, seq) = self.parted.lowest.iter().find(|(writer, _)| writer.peer == *peer)?;
+        let whose = if *peer == self.me { "this node's own history" } else { "the history of this writer" };
+        let more = if *peer == self.me {
+            "a copy of this node wrote too (was its machine rolled back, or is its key in other hands?); it goes on under a new epoch"
+        } else {
+            "both branches are kept, as lines of their own"
+        };
+        Some(format!("{whose} forked: two commits of {writer} have the number {seq}; {more}"))
     }
 
     /// What of a peer waits for a newer version of this node.
@@ -218,6 +235,11 @@ impl Clock {
         }
         if let Some(unreadable) = self.unreadable.first() {
             return Some(format!("needs_upgrade: {}; upgrade it, then start it again", unreadable.fault));
+        }
+        let forked = self.parted.lowest.iter().map(|(writer, _)| writer.peer);
+        // Our own first: that is for our user to look into.
+        if let Some(forked) = forked.min_by_key(|peer| *peer != self.me).and_then(|peer| self.fork_of(&peer)) {
+            return Some(format!("diverged: {forked}"));
         }
         if let Some(peer) = self.forbidden_writer() {
             return Some(format!("commits of {peer} are refused: it is not among the dataset's `writers`"));
@@ -270,6 +292,7 @@ impl Handler<Told> for Clock {
     type Result = ();
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
+        self.parted = committed.parted.clone();
         self.announce_soon(ctx);
     }
 }

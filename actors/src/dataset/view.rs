@@ -11,7 +11,7 @@ use anabranch_protocol::id::{Collection, DatasetId, Epoch, Key, Lineage, PeerId,
 use anabranch_protocol::limits::PAGE_FRAMES_MAX;
 use anabranch_protocol::plan::Want;
 use anabranch_protocol::registration::TagSet;
-use anabranch_protocol::replica::{Record, ReplicaSettings, Rows, parse_record_key, record_key, record_key_prefix};
+use anabranch_protocol::replica::{Line, Record, ReplicaSettings, Rows, parse_record_key, record_key, record_key_prefix};
 use anabranch_protocol::wire::{Incomplete, Kind, Page};
 use serde_bytes::ByteBuf;
 
@@ -217,7 +217,7 @@ impl View {
         let mut page = Page { dataset: self.dataset.to_wire(), frames: Vec::new(), more: false, incomplete: Vec::new() };
         let mut bytes = 0;
         for want in wants {
-            let mut seq = want.from_seq;
+            let mut seq = self.first_from(want)?;
             while let Some(arrival) = self.arrival(&want.writer, seq)? {
                 let Found::Record(stored) = log::read(&*self.store, arrival)? else {
                     return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
@@ -242,10 +242,39 @@ impl View {
         Ok(page)
     }
 
+    /// Where to begin with a want: a branch has no commits below its fork.
+    fn first_from(&self, want: &Want) -> Result<u64, StoreError> {
+        let mut first = want.from_seq;
+        if want.writer.epoch.is_branch() {
+            let start = layout::seq_index(&want.writer, want.from_seq);
+            self.store.scan(&start, &layout::seq_index(&want.writer, u64::MAX), &mut |key, _| {
+                first = layout::parse_seq(key).unwrap_or(first);
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(first)
+    }
+
+    /// The commit `seq` of a line.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Commit>, StoreError> {
+        self.noting(self.load_commit(line, seq))
+    }
+
+    fn load_commit(&self, line: &WriterId, seq: u64) -> Result<Option<Commit>, StoreError> {
+        let Some(arrival) = self.arrival(line, seq)? else { return Ok(None) };
+        match log::read(&*self.store, arrival)? {
+            Found::Record(stored) => stored.commit(self.lineage),
+            Found::Broken => Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken"))),
+        }
+    }
+
     fn arrival(&self, writer: &WriterId, seq: u64) -> Result<Option<u64>, StoreError> {
         let index = layout::seq_index(writer, seq);
         let mut found = self.store.get(&index)?;
-        if found.is_none() {
+        if found.is_none() && !writer.epoch.is_branch() {
             let key = layout::line_key(writer);
             let line = self.store.get(&key)?.and_then(|line| layout::decode_line(&key, &line));
             if line.is_some_and(|(_, line)| line.head.seq >= seq) {
@@ -295,6 +324,9 @@ impl Rows for View {
     type Error = StoreError;
     fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, StoreError> {
         self.noting(self.load_row(collection, key))
+    }
+    fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
+        Ok(Self::commit(self, line, seq)?.map(|commit| Line::of(&commit)))
     }
 }
 

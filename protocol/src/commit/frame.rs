@@ -204,6 +204,11 @@ impl Commit {
         Ok(Self { frame, hash })
     }
 
+    /// The header's bytes, and the writer's signature over them.
+    pub(super) fn signed_parts(&self) -> (&[u8], Signature) {
+        (&self.frame.header_bytes, self.frame.signature)
+    }
+
     /// The header.
     #[must_use]
     pub fn header(&self) -> &Header {

@@ -109,7 +109,7 @@ fn responses(d: Option<DatasetId>) -> Vec<(&'static str, Response)> {
     let refused = vec![DatasetReply { dataset: d.clone(), refusal: refusal.clone() }];
     let incomplete = vec![Incomplete { writer: writer(1), from_seq: 4, tags: vec![Tag([0x55; 8])] }];
     let frames = vec![ByteBuf::from(primary_commit().to_bytes())];
-    let heads = |heads, held| Response::Heads(HeadsReply { dataset: d.clone(), heads, held });
+    let heads = |heads, held| Response::Heads(HeadsReply { dataset: d.clone(), heads, held, forks: vec![] });
     let page = |frames, more, incomplete| Response::Page(Page { dataset: d.clone(), frames, more, incomplete });
     let pushed =
         |complete, held| Response::Pushed(Pushed { dataset: d.clone(), confirmation: statement(d.clone()), complete, held });
@@ -136,7 +136,7 @@ fn effects() -> Effects {
     let mut tally = Tally::default();
     tally.add(u128::MAX - 5);
     tally.add(9);
-    Effects { clock: Hlc(0x019f_0000_0001_0002), tallies: vec![(collection(0), tally)], epoch: Some(Epoch([3; 16])) }
+    Effects { clock: Hlc(0x019f_0000_0001_0002), tallies: vec![(collection(0), tally)], epoch: Some(Epoch([3; 16])), branch: None }
 }
 
 /// Every shape: the file that freezes it, and its bytes.

@@ -79,7 +79,7 @@ pub(super) fn hand_over(
     commits: Vec<Commit>,
 ) -> oneshot::Receiver<Result<Received, crate::store::StoreError>> {
     let (reply, received) = oneshot::channel();
-    oplog.do_send(Receive { commits, reply });
+    oplog.do_send(Receive { commits, proofs: Vec::new(), reply });
     received
 }
 

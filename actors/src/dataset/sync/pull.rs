@@ -47,6 +47,7 @@ enum PullError {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct PageTaken {
+    peer: PeerId,
     commits: Vec<(WriterId, u64, Hlc)>,
     verdicts: Vec<Verdict>,
 }
@@ -164,7 +165,7 @@ impl Sync {
 impl Handler<PageTaken> for Sync {
     type Result = ();
     fn handle(&mut self, page: PageTaken, ctx: &mut Context<Self>) {
-        self.note_verdicts(&page.commits, &page.verdicts, ctx);
+        self.note_verdicts(page.peer, &page.commits, &page.verdicts, ctx);
     }
 }
 
@@ -203,7 +204,9 @@ impl Puller {
                 return Ok(());
             }
             let summary = intake::summary(&commits);
-            let more = more && !summary.is_empty() && faults.is_empty();
+            // A page of a branch does not say how far into it the page got: the next pull asks for the rest.
+            let branches = wants.iter().any(|want| want.writer.epoch.is_branch());
+            let more = more && !summary.is_empty() && faults.is_empty() && !branches;
             wants = advance(wants, &summary);
             in_flight = Some(InFlight { commits: summary, received: intake::hand_over(&self.oplog, commits) });
             if !more {
@@ -266,7 +269,7 @@ impl Puller {
         let applied = received.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied)).count();
         let whole = received.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate));
         self.applied += applied;
-        self.sync.do_send(PageTaken { commits: page.commits, verdicts: received.verdicts });
+        self.sync.do_send(PageTaken { peer: self.peer, commits: page.commits, verdicts: received.verdicts });
         Ok(whole && applied > 0)
     }
 }

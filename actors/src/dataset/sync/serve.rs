@@ -46,6 +46,8 @@ impl Sync {
             dataset: self.dataset().to_wire(),
             heads: (!same).then(|| (*self.vector).clone()),
             held: self.held.values().cloned().collect(),
+            // Who has the same lines knows of the same forks.
+            forks: if same { Vec::new() } else { self.parted.proofs.to_vec() },
         })
     }
 
@@ -96,7 +98,7 @@ impl Sync {
                     match (received, blame) {
                         (Ok(received), None) => actor.answer_push(peer, &summary, &received, readable, reply, ctx),
                         (Ok(received), Some(blame)) => {
-                            actor.note_verdicts(&summary, &received.verdicts, ctx);
+                            actor.note_verdicts(peer, &summary, &received.verdicts, ctx);
                             answer(reply, refused(RefusalCode::Commit, &blame));
                         }
                         (Err(error), _) => answer(reply, refused(RefusalCode::Unavailable, &error.to_string())),
@@ -115,6 +117,7 @@ impl Sync {
         let heads: VersionVector = commits.iter().map(|commit| (commit.writer(), commit.head())).collect();
         if let Some(session) = self.sessions.get_mut(&peer) {
             session.learn(&heads);
+            session.cut(&self.parted);
             self.context.clock.do_send(PeerHas { peer, vector: Arc::new(session.theirs.clone()) });
         }
     }
@@ -128,7 +131,7 @@ impl Sync {
         reply: Reply,
         ctx: &mut Context<Self>,
     ) {
-        self.note_verdicts(pushed, &received.verdicts, ctx);
+        self.note_verdicts(peer, pushed, &received.verdicts, ctx);
         let taken = |verdict: &Verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate);
         let complete = readable && received.verdicts.iter().all(taken);
         if !complete {

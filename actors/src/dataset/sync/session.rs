@@ -8,6 +8,7 @@ use anabranch_protocol::commit::Commit;
 use anabranch_protocol::id::WriterId;
 use anabranch_protocol::registration::TagSet;
 use anabranch_protocol::vector::VersionVector;
+use super::Parted;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 /// See the module documentation.
@@ -80,6 +81,14 @@ impl Session {
         self.refused.retain(|writer| theirs.seq(writer) <= self.theirs.seq(writer));
         self.theirs.join(theirs);
         self.expected.join(theirs);
+    }
+
+    /// Of a line that goes no further here the peer has no more than that, whatever it said before it heard of the fork.
+    pub fn cut(&mut self, parted: &Parted) {
+        for cut in &parted.cuts {
+            cut.apply(&mut self.theirs);
+            cut.apply(&mut self.expected);
+        }
     }
 
     /// What was queued or sent did not arrive: the peer will pull.
