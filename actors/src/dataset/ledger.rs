@@ -357,7 +357,9 @@ impl Ledger {
         }
         if settings.kind == Kind::Append {
             for key in record_index_keys(record, local_writer(settings.identity.peer())) {
-                self.store.put(&key, &place)?;
+                if self.keeps_place(&key, record)? {
+                    self.store.put(&key, &place)?;
+                }
             }
         }
         Ok(())

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use anabranch_protocol::codec;
 use anabranch_protocol::commit::{Fork, ForkError, ForkProof, Forks};
 use anabranch_protocol::id::{DatasetId, Lineage};
-use anabranch_protocol::replica::{Cut, Parting, WriterState};
+use anabranch_protocol::replica::{Cut, Parting, Record, WriterState};
 
 use super::Ledger;
 use crate::dataset::layout;
+use crate::dataset::log::{self, Found};
 use crate::store::{Store, StoreError};
 
 /// What is known of forks, for those who are told.
@@ -109,6 +110,21 @@ impl Ledger {
     /// Whether it is the line under which this node writes that forked.
     fn is_ours(&self, fork: &Fork) -> bool {
         self.writes_under(&fork.writer)
+    }
+
+    /// Whether a record is found under its key in the index. Two branches of one writer may have a record each under one key; then
+    /// it is that of the commit with the smaller hash, wherever which came first.
+    pub(super) fn keeps_place(&self, key: &[u8], record: &Record) -> Result<bool, StoreError> {
+        let Some(commit) = record.commit.as_ref().filter(|commit| !self.replica.forks().of(&commit.writer()).is_empty()) else {
+            return Ok(true);
+        };
+        let Some(other) = self.store.get(key)? else { return Ok(true) };
+        let arrival = other.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Corrupt("an index row".into()))?;
+        let other = match log::read(&*self.store, arrival)? {
+            Found::Record(stored) => stored.commit(self.replica.settings().lineage)?,
+            Found::Broken => None,
+        };
+        Ok(other.is_none_or(|other| commit.hash() <= other.hash()))
     }
 
     /// After a start: parts again what a crash may have left whole, and goes on under no line that forked.
