@@ -357,9 +357,8 @@ impl Ledger {
         }
         if settings.kind == Kind::Append {
             for key in record_index_keys(record, local_writer(settings.identity.peer())) {
-                if self.keeps_place(&key, record)? {
-                    self.store.put(&key, &place)?;
-                }
+                let places = self.places(&key, arrival, record)?;
+                self.store.put(&key, &places)?;
             }
         }
         Ok(())

@@ -121,14 +121,22 @@ impl View {
         Ok(records.into_iter().find(|document| document.key == *key))
     }
 
-    /// The records of a collection in the log record an index row points to, in key order.
-    fn records(&self, arrival: &[u8], collection: &Collection) -> Result<Vec<Document>, StoreError> {
-        let arrival = arrival.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Corrupt("an index row".into()))?;
-        let Found::Record(stored) = log::read(&*self.store, arrival)? else {
-            return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
-        };
-        let record = stored.decode(self.lineage)?;
-        Ok(records_of(&record, collection, self.local_writer))
+    /// The records of a collection in the log records an index row points to, in key order: one, or more where branches of a
+    /// forked line share a key.
+    fn records(&self, arrivals: &[u8], collection: &Collection) -> Result<Vec<Document>, StoreError> {
+        let (places, rest) = arrivals.as_chunks::<8>();
+        if places.is_empty() || !rest.is_empty() {
+            return Err(StoreError::Corrupt("an index row".into()));
+        }
+        let mut documents = Vec::new();
+        for arrival in places.iter().map(|place| u64::from_be_bytes(*place)) {
+            let Found::Record(stored) = log::read(&*self.store, arrival)? else {
+                return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
+            };
+            documents.extend(records_of(&stored.decode(self.lineage)?, collection, self.local_writer));
+        }
+        documents.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(documents)
     }
 
     /// A page of a collection.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use anabranch_protocol::codec;
-use anabranch_protocol::commit::{Fork, ForkError, ForkProof, Forks};
-use anabranch_protocol::id::{DatasetId, Lineage};
+use anabranch_protocol::commit::{Commit, Fork, ForkError, ForkProof, Forks};
+use anabranch_protocol::id::{DatasetId, Hash, Lineage, WriterId};
 use anabranch_protocol::replica::{Cut, Parting, Record, WriterState};
 
 use super::Ledger;
@@ -21,7 +21,7 @@ pub struct Parted {
     /// To be passed on.
     pub proofs: Arc<Vec<ForkProof>>,
     /// The lowest fork of each writer.
-    pub lowest: Vec<(anabranch_protocol::id::WriterId, u64)>,
+    pub lowest: Vec<(WriterId, u64)>,
     /// Lines that go no further.
     pub cuts: Vec<Cut>,
 }
@@ -112,19 +112,37 @@ impl Ledger {
         self.writes_under(&fork.writer)
     }
 
-    /// Whether a record is found under its key in the index. Two branches of one writer may have a record each under one key; then
-    /// it is that of the commit with the smaller hash, wherever which came first.
-    pub(super) fn keeps_place(&self, key: &[u8], record: &Record) -> Result<bool, StoreError> {
-        let Some(commit) = record.commit.as_ref().filter(|commit| !self.replica.forks().of(&commit.writer()).is_empty()) else {
-            return Ok(true);
+    /// What the index of records says under a key: the arrival of `record`. Two branches of one writer may have read the same clock
+    /// and so share a key; then it is the arrivals of both, in the order of their hashes.
+    pub(super) fn places(&self, key: &[u8], arrival: u64, record: &Record) -> Result<Vec<u8>, StoreError> {
+        let place = arrival.to_be_bytes();
+        let forked = |commit: &&Commit| !self.replica.forks().of(&commit.writer()).is_empty();
+        let others = match record.commit.as_ref().filter(forked) {
+            Some(_) => self.store.get(key)?.unwrap_or_default(),
+            None => Vec::new(),
         };
-        let Some(other) = self.store.get(key)? else { return Ok(true) };
-        let arrival = other.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Corrupt("an index row".into()))?;
-        let other = match log::read(&*self.store, arrival)? {
-            Found::Record(stored) => stored.commit(self.replica.settings().lineage)?,
-            Found::Broken => None,
+        let mut places: Vec<[u8; 8]> = others.chunks_exact(8).filter_map(|place| place.try_into().ok()).collect();
+        if !places.contains(&place) {
+            places.push(place);
+        }
+        if places.len() > 1 {
+            let mut sorted = Vec::new();
+            for place in places {
+                let known = record.commit.as_ref().filter(|_| place == arrival.to_be_bytes()).map(Commit::hash);
+                let hash = known.map_or_else(|| self.hash_at(u64::from_be_bytes(place)), |hash| Ok(Some(hash)))?;
+                sorted.push((hash, place));
+            }
+            sorted.sort_unstable();
+            places = sorted.into_iter().map(|(_, place)| place).collect();
+        }
+        Ok(places.concat())
+    }
+
+    fn hash_at(&self, arrival: u64) -> Result<Option<Hash>, StoreError> {
+        let Found::Record(stored) = log::read(&*self.store, arrival)? else {
+            return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
         };
-        Ok(other.is_none_or(|other| commit.hash() <= other.hash()))
+        Ok(stored.commit(self.replica.settings().lineage)?.map(|commit| commit.hash()))
     }
 
     /// After a start: parts again what a crash may have left whole, and goes on under no line that forked.
