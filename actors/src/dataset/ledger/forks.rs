@@ -191,3 +191,6 @@ pub(super) fn stored(store: &dyn Store, dataset: &DatasetId, lineage: Lineage) -
     })?;
     damaged.map_or(Ok(forks), |what| Err(StoreError::Corrupt(what.into())))
 }
+
+#[cfg(test)]
+mod tests;
