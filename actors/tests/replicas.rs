@@ -1,5 +1,7 @@
 //! Nodes in one process, over stores in memory and a transport of channels: the actors as they ship, without a network.
 
+#[path = "replicas/bad_frames.rs"]
+mod bad_frames;
 #[path = "replicas/forks.rs"]
 mod forks;
 
