@@ -15,8 +15,8 @@ use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
 use anabranch_protocol::id::{Collection, Epoch, Incarnation, WriterId};
 use anabranch_protocol::replica::{
-    Line, ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest, WriterState,
-    Written,
+    Line, ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest,
+    WriterState, Written,
 };
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;

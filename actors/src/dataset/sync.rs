@@ -24,6 +24,7 @@ use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Request, Response};
 use tokio::sync::{Semaphore, oneshot};
 
+use self::forks::Suspicion;
 use self::session::Session;
 use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds, Unreadable};
 use super::confirmation::{Audience, Confirmation};
@@ -112,8 +113,6 @@ pub struct Sync {
     held: BTreeMap<WriterId, Held>,
     /// Writers whose chain broke.
     stopped: BTreeSet<WriterId>,
-    /// Writers whose history is being searched for a fork.
-    searching: BTreeSet<WriterId>,
     /// What is known of forks.
     parted: Arc<Parted>,
     /// What waits for a newer version of this node: a writer, or what one peer sends of it.
@@ -136,7 +135,6 @@ impl Sync {
             claims: BTreeMap::new(),
             held: BTreeMap::new(),
             stopped: BTreeSet::new(),
-            searching: BTreeSet::new(),
             parted: Arc::default(),
             unreadable: BTreeMap::new(),
             recent: VecDeque::new(),
@@ -161,7 +159,7 @@ impl Sync {
         session.learn(theirs);
         session.cut(&self.parted);
         let forked = self.forked_from(&self.sessions[&peer].theirs);
-        forked.into_iter().for_each(|writer| self.search_fork(peer, writer, ctx));
+        forked.into_iter().for_each(|writer| self.search_fork(peer, writer, Suspicion::Claimed, ctx));
         let Some(session) = self.sessions.get(&peer) else { return };
         self.context.clock.do_send(PeerHas { peer, vector: Arc::new(session.theirs.clone()) });
         self.push_recent(peer, ctx);
@@ -176,6 +174,7 @@ impl Sync {
             if let Some(session) = self.sessions.get_mut(&peer) {
                 // What the peer lacked it may have by now.
                 session.lacking.clear();
+                session.searched.clear();
             }
             self.compare(peer, ctx);
         }
@@ -217,18 +216,12 @@ impl Sync {
 
     /// Writers that no pull should ask for now.
     fn left_alone(&self) -> BTreeSet<WriterId> {
-        let held = self.claims.keys().chain(self.held.keys()).chain(&self.stopped).chain(&self.searching);
+        let held = self.claims.keys().chain(self.held.keys()).chain(&self.stopped);
         held.chain(self.held_for_upgrade()).copied().collect()
     }
 
     /// Notes what the oplog said of received commits.
-    fn note_verdicts(
-        &mut self,
-        peer: PeerId,
-        commits: &[(WriterId, u64, Hlc)],
-        verdicts: &[Verdict],
-        ctx: &mut Context<Self>,
-    ) {
+    fn note_verdicts(&mut self, peer: PeerId, commits: &[(WriterId, u64, Hlc)], verdicts: &[Verdict], ctx: &mut Context<Self>) {
         let held_before = self.held.len();
         for ((writer, ..), verdict) in commits.iter().zip(verdicts) {
             match verdict {
@@ -238,7 +231,7 @@ impl Sync {
                 Verdict::Refused(ReceiveRefusal::Gap { .. } | ReceiveRefusal::MissingSections { .. })
                 | Verdict::Applied
                 | Verdict::Duplicate => {}
-                Verdict::Refused(ReceiveRefusal::Fork { .. }) => self.search_fork(peer, *writer, ctx),
+                Verdict::Refused(ReceiveRefusal::Fork { .. }) => self.search_fork(peer, *writer, Suspicion::Signed, ctx),
                 Verdict::Refused(_) => self.stop_writer(*writer, ctx),
             }
         }

@@ -1,16 +1,25 @@
 //! A peer of our own making sends good and bad frames: what each costs whom.
 
 use anabranch_protocol::codec;
-use anabranch_protocol::commit::{Change, Commit, Draft, Entry};
+use anabranch_protocol::commit::{Change, Commit, Draft, Entry, ForkProof};
 use anabranch_protocol::hlc::Hlc;
-use anabranch_protocol::id::{Epoch, Hash, Lineage, Salt, Signature};
-use anabranch_protocol::vector::VersionVector;
+use anabranch_protocol::id::{Epoch, Hash, Lineage, Salt, ShortHash, Signature};
+use anabranch_protocol::vector::{Head, VersionVector};
 use anabranch_protocol::wire::{DatasetHello, HeadsReply, Hello, HelloReply, Page, Push, RefusalCode};
 use serde_bytes::ByteBuf;
 
 use super::*;
 
 fn commit(writer: u8) -> Commit {
+    salted(writer, 1)
+}
+
+/// Another commit in the same place.
+fn another(writer: u8) -> Commit {
+    salted(writer, 2)
+}
+
+fn salted(writer: u8, salt: u8) -> Commit {
     let put = Change::Put { key: Key::new(&format!("of {writer}")).unwrap(), value: vec![0] };
     let draft = Draft {
         dataset: &DatasetId::primary(),
@@ -20,7 +29,7 @@ fn commit(writer: u8) -> Commit {
         previous: Hash::ZERO,
         parent: None,
         hlc: Hlc(NOON << 16),
-        sections: vec![(collection(), Salt([1; 16]), vec![Entry { index: 0, change: put }])],
+        sections: vec![(collection(), Salt([salt; 16]), vec![Entry { index: 0, change: put }])],
     };
     draft.seal(&Identity::from_secret(&[writer; 32]))
 }
@@ -69,6 +78,18 @@ fn heads(writers: &[u8]) -> VersionVector {
 
 /// Connects a peer that has `has` and answers every pull with the page `page`.
 async fn peer_with(network: &Arc<Network>, node: &TestNode, seed: u8, has: VersionVector, page: Vec<Vec<u8>>) -> PeerId {
+    peer_that_knows(network, node, seed, has, page, Arc::default()).await
+}
+
+/// As [`peer_with`], and it says that it knows of these forks.
+async fn peer_that_knows(
+    network: &Arc<Network>,
+    node: &TestNode,
+    seed: u8,
+    has: VersionVector,
+    page: Vec<Vec<u8>>,
+    forks: Arc<Mutex<Vec<ForkProof>>>,
+) -> PeerId {
     let me = Identity::from_secret(&[seed; 32]).peer();
     let (events, mut inbox) = mpsc::channel(64);
     network.nodes.lock().unwrap().insert(me, events);
@@ -79,7 +100,7 @@ async fn peer_with(network: &Arc<Network>, node: &TestNode, seed: u8, has: Versi
                 Request::Hello(_) => Response::Hello(HelloReply { hello: hello(seed, &has), refused: vec![] }),
                 Request::Heads(_) => {
                     let heads = Some(has.clone());
-                    Response::Heads(HeadsReply { dataset: None, heads, held: vec![], forks: vec![] })
+                    Response::Heads(HeadsReply { dataset: None, heads, held: vec![], forks: forks.lock().unwrap().clone() })
                 }
                 Request::Pull(_) => {
                     let frames = page.iter().cloned().map(ByteBuf::from).collect();
@@ -105,6 +126,40 @@ fn hello(seed: u8, has: &VersionVector) -> Hello {
     };
     let (nonce, incarnation) = (Salt([seed; 16]), Incarnation([seed; 16]));
     Hello { versions: vec![1], nonce, proofs: vec![], incarnation, listen: vec![], datasets: vec![dataset] }
+}
+
+/// A peer that claims another head of a writer, and a fork that it can't prove, delays nobody and is named.
+#[test]
+fn a_claimed_fork_stops_no_writer() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let node = start(&network, 1, Kind::Documents, NOON);
+        let honest = start(&network, 2, Kind::Documents, NOON);
+        honest.put("k0", "0").await;
+        network.connect(honest.peer, node.peer).await;
+        converged(&[&node, &honest], 1).await;
+        let vector = honest.handle.dataset(&DatasetId::primary()).await.unwrap().contents.unwrap().vector;
+        let lie = |(writer, head): (&_, &Head)| (*writer, Head { hash: ShortHash([9; 8]), ..*head });
+        let forks = Arc::new(Mutex::new(Vec::new()));
+        let liar = peer_that_knows(&network, &node, 9, vector.iter().map(lie).collect(), vec![first(20)], forks.clone()).await;
+        let proof = ForkProof::of(&commit(30), &another(30)).unwrap();
+        let mut meddled = codec::encode(&proof);
+        *meddled.last_mut().unwrap() ^= 1;
+        forks.lock().unwrap().push(ForkProof::decode(&meddled).unwrap());
+        shows(&node, liar, "a fork has to be proven", |_, reason| reason.is_some_and(|reason| reason.contains("proven"))).await;
+        for n in 1..5 {
+            honest.put(&format!("k{n}"), "0").await;
+        }
+        converged(&[&node, &honest], 5).await;
+        assert_eq!(node.handle.dataset(&DatasetId::primary()).await.unwrap().reason, None);
+        // The real one is another matter, whoever brings it.
+        *forks.lock().unwrap() = vec![proof];
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while node.handle.dataset(&DatasetId::primary()).await.unwrap().reason.is_none() {
+            assert!(tokio::time::Instant::now() < deadline, "a proof is not taken in");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
 }
 
 async fn push(network: &Network, node: &TestNode, from: PeerId, frames: Vec<Vec<u8>>) -> Response {

@@ -4,7 +4,7 @@ use super::turn::Working;
 use super::{Line, Replica, Rows};
 use crate::commit::{Commit, Fork, Forks, branch};
 use crate::hlc::Hlc;
-use crate::id::{Hash, WriterId};
+use crate::id::{Epoch, Hash, WriterId};
 use crate::vector::{Head, VersionVector};
 
 /// Where a commit belongs.
@@ -70,7 +70,8 @@ impl Replica {
     pub fn cuts(&self) -> Vec<Cut> {
         let mut cuts = Vec::new();
         for fork in self.forks.iter() {
-            let ends = |(id, line): &(WriterId, Line)| (line.hash == fork.previous).then_some(Cut { line: *id, end: Some(line.head) });
+            let ends =
+                |(id, line): &(WriterId, Line)| (line.hash == fork.previous).then_some(Cut { line: *id, end: Some(line.head) });
             cuts.extend(self.family(&fork.writer).iter().filter_map(ends));
         }
         for fork in self.forks.lowest() {
@@ -87,7 +88,8 @@ impl Replica {
 
     /// The lines of a writer: its own, and, where it forked, branches of its peer.
     fn family(&self, writer: &WriterId) -> Vec<(WriterId, Line)> {
-        let branches = self.lines.iter().filter(|(id, _)| id.peer == writer.peer && id.epoch.is_branch());
+        let name = |rest| WriterId { peer: writer.peer, epoch: Epoch::branch_with(rest) };
+        let branches = self.lines.range(name(0)..=name(0xff));
         let own = self.lines.get_key_value(writer).into_iter();
         own.chain(branches).map(|(id, line)| (*id, *line)).collect()
     }

@@ -1,8 +1,8 @@
 //! Commits of other writers, and of our own past: whether they count, and what they lead to.
 
 use super::branches::Place;
-use super::{Line, Replica};
 use super::turn::{Rows, Turn, Working};
+use super::{Line, Replica};
 use crate::commit::{Change, Commit};
 use crate::conflict::Stamp;
 use crate::hlc::{Hlc, WallClock};
@@ -100,9 +100,9 @@ impl Replica {
             Place::Known => Ok(Err(Verdict::Duplicate)),
             Place::Gap { have } => refuse(ReceiveRefusal::Gap { have }),
             Place::Fork => refuse(ReceiveRefusal::Fork { seq }),
-            Place::Next { line, before } => {
-                Ok(self.admit_next(working, now, commit, &line, before).map_or(Ok(line), |refusal| Err(Verdict::Refused(refusal))))
-            }
+            Place::Next { line, before } => Ok(self
+                .admit_next(working, now, commit, &line, before)
+                .map_or(Ok(line), |refusal| Err(Verdict::Refused(refusal)))),
         }
     }
 

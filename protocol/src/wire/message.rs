@@ -9,7 +9,9 @@ use crate::commit::ForkProof;
 use crate::confirmation::SignedStatement;
 use crate::hlc::Hlc;
 use crate::id::{DatasetId, Epoch, PeerId, ShortHash, Tag, WriterId};
-use crate::limits::{COMMIT_SECTIONS_MAX, FORKS_MAX, PAGE_BYTES_MAX, PAGE_FRAMES_MAX, PULL_WANTS_MAX, REASON_BYTES_MAX, VECTOR_WRITERS_MAX};
+use crate::limits::{
+    COMMIT_SECTIONS_MAX, FORKS_MAX, PAGE_BYTES_MAX, PAGE_FRAMES_MAX, PULL_WANTS_MAX, REASON_BYTES_MAX, VECTOR_WRITERS_MAX,
+};
 use crate::plan::Want;
 use crate::registration::Registration;
 use crate::vector::VersionVector;

@@ -238,7 +238,8 @@ fn only_what_a_signature_covers_is_laid_to_the_writer() {
     frame.1.0[0] ^= 1;
     let unproven = |error| Err(FrameFault::Unproven { claimed: Some(writer), error });
     assert_eq!(open(&codec::encode(&frame)), unproven(FrameError::Signature));
-    let mut swapped = signed_section(Section { salt: Salt::ZERO, collection: collection(0), entries: vec![entry(0, 1, "1")] }.encode());
+    let mut swapped =
+        signed_section(Section { salt: Salt::ZERO, collection: collection(0), entries: vec![entry(0, 1, "1")] }.encode());
     swapped.2 = vec![Some(ByteBuf::from(unknown_op))];
     assert_eq!(open(&codec::encode(&swapped)), unproven(FrameError::SectionDigest));
     // Nothing about a header of another version can be checked, but its number and, if it still has one there, its writer.

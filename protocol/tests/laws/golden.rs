@@ -139,7 +139,12 @@ fn effects() -> Effects {
     let mut tally = Tally::default();
     tally.add(u128::MAX - 5);
     tally.add(9);
-    Effects { clock: Hlc(0x019f_0000_0001_0002), tallies: vec![(collection(0), tally)], epoch: Some(Epoch([3; 16])), branch: None }
+    Effects {
+        clock: Hlc(0x019f_0000_0001_0002),
+        tallies: vec![(collection(0), tally)],
+        epoch: Some(Epoch([3; 16])),
+        branch: None,
+    }
 }
 
 /// Every shape: the file that freezes it, and its bytes.

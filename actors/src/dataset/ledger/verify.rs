@@ -159,7 +159,8 @@ impl Ledger {
     fn commit_at(&self, writer: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
         let Some(place) = self.store.get(&layout::seq_index(writer, seq))? else { return Ok(None) };
         let arrival = place.try_into().map(u64::from_be_bytes).map_err(|_| damaged("an index row".to_owned()))?;
-        let of_line = |commit: &Commit| commit.writer() == *writer || (writer.epoch.is_branch() && commit.writer().peer == writer.peer);
+        let of_line =
+            |commit: &Commit| commit.writer() == *writer || (writer.epoch.is_branch() && commit.writer().peer == writer.peer);
         let commit = self.record_at(arrival)?.commit.filter(of_line);
         Ok(commit.map(|commit| Line::of(&commit)))
     }

@@ -7,13 +7,15 @@ use actix::prelude::*;
 use anabranch_protocol::commit::FrameFault;
 use anabranch_protocol::id::{PeerId, WriterId};
 
-use super::Sync;
 use super::super::clock::{BadFramesOf, Unreadable, UnreadableHere};
+use super::Sync;
 
 /// How long a writer that needs a newer version of this node is left alone. An upgrade is a restart, which asks again anyway.
 const UPGRADE_RETRY: Duration = Duration::from_secs(600);
 /// Messages with bad frames in one session, after which the sender is turned away.
 const BAD_MESSAGES_MAX: u32 = 32;
+/// Writers, and peers, of which it is kept that they need a newer version of this node.
+const UNREADABLE_MAX: usize = 1_024;
 
 /// A page had bad frames.
 #[derive(Message)]
@@ -34,13 +36,15 @@ impl Sync {
                     self.from_others(peer, *claimed);
                 }
                 FrameFault::NewerHeader { claimed, .. } => {
-                    if let (Some(session), Some(writer)) = (self.sessions.get_mut(&peer), claimed) {
+                    if let (Some(session), Some(writer)) = (self.sessions.get_mut(&peer), claimed)
+                        && session.newer.len() < UNREADABLE_MAX
+                    {
                         session.newer.insert(*writer);
                     }
-                    self.unreadable(Unreadable { writer: *claimed, from: Some(peer), fault: fault.clone() }, ctx);
+                    self.unreadable(peer, Unreadable { writer: None, from: Some(peer), fault: fault.clone() }, ctx);
                 }
                 FrameFault::NeedsUpgrade { writer, .. } => {
-                    self.unreadable(Unreadable { writer: Some(*writer), from: None, fault: fault.clone() }, ctx);
+                    self.unreadable(peer, Unreadable { writer: Some(*writer), from: None, fault: fault.clone() }, ctx);
                 }
             }
         }
@@ -56,7 +60,7 @@ impl Sync {
     }
 
     /// Counts what a sender did, and turns it away when it goes on and on.
-    fn blame(&mut self, peer: PeerId, fault: &FrameFault) {
+    pub(super) fn blame(&mut self, peer: PeerId, fault: &FrameFault) {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         session.bad_messages += 1;
         let count = session.bad_messages;
@@ -67,8 +71,12 @@ impl Sync {
         }
     }
 
-    fn unreadable(&mut self, unreadable: Unreadable, ctx: &mut Context<Self>) {
+    fn unreadable(&mut self, sender: PeerId, unreadable: Unreadable, ctx: &mut Context<Self>) {
         let place = (unreadable.writer, unreadable.from);
+        if self.unreadable.len() >= UNREADABLE_MAX && !self.unreadable.contains_key(&place) {
+            // Keys are cheap to make: what is not kept is at least not asked for again at once.
+            return self.back_off(sender, ctx);
+        }
         if self.unreadable.insert(place, unreadable.clone()).is_none() {
             tracing::warn!(dataset = %self.dataset(), fault = %unreadable.fault, "needs_upgrade: a writer is held");
             ctx.run_later(UPGRADE_RETRY, move |actor, ctx| {

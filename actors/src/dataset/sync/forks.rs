@@ -5,9 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
-use anabranch_protocol::commit::{Commit, ForkProof};
+use anabranch_protocol::commit::{Commit, ForkProof, FrameError, FrameFault};
 use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
 use anabranch_protocol::plan::Want;
 use anabranch_protocol::registration::Registration;
@@ -22,6 +23,22 @@ use crate::transport::{Class, SharedTransport};
 
 /// Lines that one search looks at.
 const LINES_MAX: usize = 16;
+
+/// Writers of which one peer is asked at once.
+const SEARCHES_MAX: usize = 4;
+/// Writers of which a peer is asked between two rounds of anti-entropy because of what it claims.
+const SEARCHED_MAX: usize = 64;
+/// How long one search may take.
+const SEARCH_TIME: Duration = Duration::from_secs(60);
+
+/// Why a fork is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// A peer says that it has another commit. That costs the writer nothing: anybody can say so.
+    Claimed,
+    /// The writer signed a commit that contradicts another.
+    Signed,
+}
 
 /// Looks for the place where a peer's lines part from ours.
 struct Search {
@@ -41,17 +58,21 @@ impl Sync {
         theirs.iter().filter(differs).map(|(line, _)| *line).collect()
     }
 
-    /// Searches a peer's lines of `writer` for the place where they part from ours; once at a time for each writer.
-    pub(super) fn search_fork(&mut self, peer: PeerId, writer: WriterId, ctx: &mut Context<Self>) {
-        let Some(session) = self.sessions.get(&peer) else { return };
-        if self.searching.contains(&writer) || self.stopped.contains(&writer) {
+    /// Searches a peer's lines of `writer` for the place where they part from ours.
+    pub(super) fn search_fork(&mut self, peer: PeerId, writer: WriterId, why: Suspicion, ctx: &mut Context<Self>) {
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        let busy = session.searching.len() >= SEARCHES_MAX || session.searching.contains(&writer);
+        let known = session.searched.len() >= SEARCHED_MAX || session.searched.contains(&writer);
+        if busy || (why == Suspicion::Claimed && known) {
             return;
         }
+        session.searching.insert(writer);
+        session.searched.insert(writer);
+        let (number, theirs) = (session.number, session.theirs.clone());
         let of_writer = |line: &WriterId| *line == writer || (line.peer == writer.peer && line.epoch.is_branch());
         let shared = self.vector.iter().filter(|(line, _)| of_writer(line));
-        let shared = shared.filter_map(|(line, head)| Some((*line, session.theirs.seq(line).min(head.seq))).filter(|(_, seq)| *seq > 0));
+        let shared = shared.map(|(line, head)| (*line, theirs.seq(line).min(head.seq))).filter(|(_, seq)| *seq > 0);
         let lines: Vec<(WriterId, u64)> = shared.take(LINES_MAX).collect();
-        self.searching.insert(writer);
         tracing::info!(dataset = %self.dataset(), %peer, %writer, "looking for a fork");
         let search = Search {
             peer,
@@ -60,15 +81,19 @@ impl Sync {
             transport: self.context.transport.clone(),
             view: self.context.view.clone(),
         };
-        ctx.spawn(async move { search.proofs(lines).await }.into_actor(self).map(move |proofs, actor, ctx| {
-            actor.searching.remove(&writer);
-            if proofs.is_empty() {
-                // The peer may know of it already: then it says so when vectors are compared.
-                actor.stop_writer(writer, ctx);
-                actor.compare(peer, ctx);
-            } else {
-                actor.take_proofs(peer, proofs, ctx);
+        let search = async move { tokio::time::timeout(SEARCH_TIME, search.proofs(lines)).await.unwrap_or_default() };
+        ctx.spawn(search.into_actor(self).map(move |proofs, actor, ctx| {
+            if let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) {
+                session.searching.remove(&writer);
             }
+            if !proofs.is_empty() {
+                return actor.take_proofs(peer, proofs, ctx);
+            }
+            if why == Suspicion::Signed {
+                actor.stop_writer(writer, ctx);
+            }
+            // The peer may know of it already: then it says so when vectors are compared.
+            actor.compare(peer, ctx);
         }));
     }
 
@@ -85,6 +110,8 @@ impl Sync {
                 && let Some(error) = received.bad_proof
             {
                 tracing::warn!(dataset = %actor.dataset(), %peer, %error, "the peer sent a proof of a fork that proves nothing");
+                let error = FrameError::Inconsistent("a fork has to be proven by two signed headers");
+                actor.blame(peer, &FrameFault::Unproven { claimed: None, error });
             }
         }));
     }

@@ -165,11 +165,16 @@ mod tests {
 
     #[test]
     fn a_message_of_nothing_but_faults_is_not_read_to_its_end() {
-        let frames: Vec<ByteBuf> = (1..=100).map(|writer| ByteBuf::from({
-            let mut bytes = frame(writer, 1);
-            *bytes.last_mut().unwrap() ^= 1;
-            bytes
-        })).chain([ByteBuf::from(frame(200, 1))]).collect();
+        let frames: Vec<ByteBuf> = (1..=100)
+            .map(|writer| {
+                ByteBuf::from({
+                    let mut bytes = frame(writer, 1);
+                    *bytes.last_mut().unwrap() ^= 1;
+                    bytes
+                })
+            })
+            .chain([ByteBuf::from(frame(200, 1))])
+            .collect();
         let opened = verify_all(&frames, &DatasetId::primary(), Lineage::ZERO);
         assert_eq!((opened.commits.len(), opened.faults.len()), (0, FAULTS_MAX));
     }

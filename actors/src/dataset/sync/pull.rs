@@ -78,7 +78,7 @@ struct Puller {
     lacking: BTreeSet<WriterId>,
     /// Commits that were new here.
     applied: usize,
-    /// Frames that this version can't read, or that no writer made.
+    /// Frames of a wanted writer can't be read by this version, or no writer made them.
     faulty: bool,
 }
 
@@ -210,6 +210,10 @@ impl Puller {
             wants = advance(wants, &summary);
             in_flight = Some(InFlight { commits: summary, received: intake::hand_over(&self.oplog, commits) });
             if !more {
+                let about =
+                    |fault: &FrameFault| fault.writer().is_some_and(|writer| wants.iter().any(|want| want.writer == writer));
+                // Of what was asked for: that is not asked for again at once.
+                self.faulty = faults.iter().any(about);
                 return self.last_page(in_flight, faults).await;
             }
         }
@@ -219,7 +223,6 @@ impl Puller {
     async fn last_page(&mut self, page: Option<InFlight>, faults: Vec<FrameFault>) -> Result<(), PullError> {
         let blame = faults.iter().find(|fault| fault.blames_sender()).cloned();
         if !faults.is_empty() {
-            self.faulty = true;
             self.sync.do_send(BadFrames { peer: self.peer, session: self.session, faults });
         }
         if let Some(page) = page {

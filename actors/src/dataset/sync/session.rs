@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Parted;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::id::WriterId;
 use anabranch_protocol::registration::TagSet;
 use anabranch_protocol::vector::VersionVector;
-use super::Parted;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 /// See the module documentation.
@@ -34,6 +34,9 @@ pub(super) struct Session {
     pub newer: BTreeSet<WriterId>,
     /// Messages of the peer with frames that no writer made.
     pub bad_messages: u32,
+    /// Writers whose lines there are searched for a fork, and those that were since vectors were last compared without being asked.
+    pub searching: BTreeSet<WriterId>,
+    pub searched: BTreeSet<WriterId>,
     /// Vectors are being compared, and whether there is reason to do it once more.
     pub comparing: bool,
     pub compare_again: bool,
@@ -67,6 +70,8 @@ impl Session {
             pulling: false,
             lacking: BTreeSet::new(),
             newer: BTreeSet::new(),
+            searching: BTreeSet::new(),
+            searched: BTreeSet::new(),
             bad_messages: 0,
             comparing: false,
             compare_again: false,

@@ -147,9 +147,11 @@ fn a_proof_that_proves_nothing_changes_nothing() {
     let ours = write(&mut ledger, 2, Kind::Documents, &mut random);
     // Of another lineage: signed by the right key, for something else.
     let (dataset, lineage, epoch) = (&DatasetId::primary(), Lineage([1; 16]), first.writer().epoch);
-    let sections = vec![(orders(), Salt([5; 16]), vec![Entry { index: 0, change: Change::Delete { key: Key::new("k").unwrap() } }])];
+    let sections =
+        vec![(orders(), Salt([5; 16]), vec![Entry { index: 0, change: Change::Delete { key: Key::new("k").unwrap() } }])];
     let (seq, previous, hlc) = (2, first.hash(), Hlc(NOON << 16));
-    let other = Draft { dataset, lineage, epoch, seq, previous, parent: None, hlc, sections }.seal(&Identity::from_secret(&[7; 32]));
+    let other =
+        Draft { dataset, lineage, epoch, seq, previous, parent: None, hlc, sections }.seal(&Identity::from_secret(&[7; 32]));
     let proof = ForkProof::of(&ours, &other).unwrap();
     let (_, committed, wrong) = ledger.receive_with(WallClock(NOON + 9), Vec::new(), vec![proof]).unwrap();
     assert!(wrong.is_some() && !committed.newly_parted && ledger.replica().forks().is_empty());
