@@ -33,7 +33,7 @@ impl Sync {
             match fault {
                 FrameFault::Unproven { claimed, .. } => {
                     // Another peer may deliver the writer; this one is asked for it again later.
-                    self.from_others(peer, *claimed);
+                    self.leave_to_others(peer, *claimed);
                 }
                 FrameFault::NewerHeader { claimed, .. } => {
                     if let (Some(session), Some(writer)) = (self.sessions.get_mut(&peer), claimed)
@@ -53,7 +53,7 @@ impl Sync {
         }
     }
 
-    fn from_others(&mut self, peer: PeerId, writer: Option<WriterId>) {
+    fn leave_to_others(&mut self, peer: PeerId, writer: Option<WriterId>) {
         if let (Some(session), Some(writer)) = (self.sessions.get_mut(&peer), writer) {
             session.lacking.insert(writer);
         }
