@@ -174,6 +174,8 @@ pub enum PeerState {
     Ahead,
     /// Each lacks commits of the other.
     Diverged,
+    /// The peer has commits that need a newer version of this node.
+    NeedsUpgrade,
     /// One side refused the other.
     Refused,
 }
@@ -187,6 +189,7 @@ impl PeerState {
             Self::Behind => "behind",
             Self::Ahead => "ahead",
             Self::Diverged => "diverged",
+            Self::NeedsUpgrade => "needs_upgrade",
             Self::Refused => "refused",
         }
     }

@@ -1,12 +1,17 @@
 //! Nodes in one process, over stores in memory and a transport of channels: the actors as they ship, without a network.
 
+#[path = "replicas/bad_frames.rs"]
+mod bad_frames;
+#[path = "replicas/forks.rs"]
+mod forks;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anabranch_actors::api::{ListQuery, WriteError};
+use anabranch_actors::api::{ListQuery, PeerState, WriteError};
 use anabranch_actors::node::{AccessSettings, Clock, DatasetSettings, NodeHandle, NodeSettings, SyncSettings};
 use anabranch_actors::store::{FaultEngine, FaultPlan, MemoryEngine, OpenError, Store, StoreEngine};
 use anabranch_actors::transport::{Class, EventSender, Transport, TransportError, TransportEvent};

@@ -142,6 +142,22 @@ impl FromStr for PeerId {
 }
 
 impl Epoch {
+    /// The first byte of a branch's id: as a birth time it would be after the year 8,900, so no writer's epoch begins with it.
+    pub(crate) const BRANCH: u8 = 0xff;
+
+    /// The branch id of which all further bytes are `rest`.
+    pub(crate) fn branch_with(rest: u8) -> Self {
+        let mut bytes = [rest; 16];
+        bytes[0] = Self::BRANCH;
+        Self(bytes)
+    }
+
+    /// Whether this names a branch of a forked line, not an epoch that a writer opened.
+    #[must_use]
+    pub fn is_branch(&self) -> bool {
+        self.0[0] == Self::BRANCH
+    }
+
     /// An epoch born at `millis` since the Unix epoch, with 80 random bits.
     #[must_use]
     pub fn new(millis: u64, random: [u8; 10]) -> Self {

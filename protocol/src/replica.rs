@@ -4,6 +4,7 @@
 //! turn durable, and only then [`Replica::evolve`] takes it in. So memory is never ahead of disk, and a refused input leaves
 //! nothing behind. After a crash [`Replica::redo`] takes in what the log says.
 
+mod branches;
 mod decide;
 mod receive;
 mod request;
@@ -13,13 +14,14 @@ mod writer;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use branches::{Cut, Parting};
 pub use receive::{ReceiveRefusal, Verdict};
 pub use request::{Op, WriteOp, WriteRefusal, WriteRequest, Written, parse_record_key, record_key, record_key_prefix};
 pub use turn::{Effects, LocalBatch, Record, RowWrite, Rows, Turn};
 pub use writer::WriterState;
 
 use crate::access::Peers;
-use crate::commit::{Commit, Identity};
+use crate::commit::{Commit, Forks, Identity};
 use crate::fingerprint::{Tally, dataset_fingerprint};
 use crate::hlc::Hlc;
 use crate::id::{Collection, DatasetId, Hash, Lineage, PeerId, WriterId};
@@ -55,6 +57,8 @@ pub struct Saved {
     pub clock: Hlc,
     /// Live rows and fingerprints.
     pub tallies: BTreeMap<Collection, Tally>,
+    /// Forks that were proven.
+    pub forks: Forks,
 }
 
 /// A writer's newest commit: what a vector says, and its whole hash, which the next commit must name.
@@ -84,6 +88,7 @@ pub struct Replica {
     clock: Hlc,
     writer: WriterState,
     tallies: BTreeMap<Collection, Tally>,
+    forks: Forks,
 }
 
 impl Replica {
@@ -100,6 +105,7 @@ impl Replica {
             clock: saved.clock,
             writer: WriterState::Closed,
             tallies: saved.tallies,
+            forks: saved.forks,
         }
     }
 
@@ -119,6 +125,12 @@ impl Replica {
     #[must_use]
     pub fn vector(&self) -> &VersionVector {
         &self.vector
+    }
+
+    /// The newest commit of a line.
+    #[must_use]
+    pub fn line(&self, line: &WriterId) -> Option<Line> {
+        self.lines.get(line).copied()
     }
 
     /// The newest clock reading seen or made.
@@ -192,10 +204,10 @@ impl Replica {
     }
 
     fn take_in(&mut self, record: &Record) {
-        if let Some(commit) = &record.commit {
+        if let (Some(id), Some(commit)) = (record.line(), &record.commit) {
             let line = Line::of(commit);
-            self.lines.insert(commit.writer(), line);
-            self.vector.set(commit.writer(), line.head);
+            self.lines.insert(id, line);
+            self.vector.set(id, line.head);
         }
         let effects = &record.effects;
         self.clock = self.clock.receive(effects.clock);

@@ -8,6 +8,8 @@ mod decide;
 mod decoders;
 #[path = "laws/epochs.rs"]
 mod epochs;
+#[path = "laws/forks.rs"]
+mod forks;
 #[path = "laws/frames.rs"]
 mod frames;
 #[path = "laws/golden.rs"]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::access::Peers;
+use anabranch_protocol::commit::FrameFault;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, PeerId, WriterId};
 use anabranch_protocol::plan::{Standing, standing};
@@ -14,6 +15,7 @@ use anabranch_protocol::wire::{Announce, Held, Kind};
 use tokio::sync::oneshot;
 
 use super::death_watch::DeathWatch;
+use super::ledger::Parted;
 use super::oplog::{Stop, Told};
 use crate::api::{HeldWriter, PeerDataset, PeerState};
 use crate::node::Clock as WallClockSource;
@@ -48,6 +50,34 @@ pub struct PeerHolds {
 #[derive(Message, Debug, Clone)]
 #[rtype(result = "()")]
 pub struct HeldHere(pub Vec<Held>);
+
+/// What waits for a newer version of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Whose commits, as far as that can be told.
+    pub writer: Option<WriterId>,
+    /// The peer that sends what can't be verified here; none where the writer signed it.
+    pub from: Option<PeerId>,
+    /// What is not known.
+    pub fault: FrameFault,
+}
+
+/// All that waits for a newer version of this node.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct UnreadableHere(pub Vec<Unreadable>);
+
+/// A peer sent frames that no writer made.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct BadFramesOf {
+    /// Who.
+    pub peer: PeerId,
+    /// In how many messages of this session.
+    pub count: u32,
+    /// What was wrong last.
+    pub fault: FrameFault,
+}
 
 /// The session with a peer ended.
 #[derive(Message, Debug, Clone)]
@@ -95,6 +125,9 @@ pub struct Clock {
     peers: BTreeMap<PeerId, Arc<VersionVector>>,
     held: Vec<Held>,
     held_by: BTreeMap<PeerId, Vec<Held>>,
+    parted: Arc<Parted>,
+    unreadable: Vec<Unreadable>,
+    bad_frames: BTreeMap<PeerId, BadFramesOf>,
     _death_watch: DeathWatch,
 }
 
@@ -118,6 +151,9 @@ impl Clock {
             peers: BTreeMap::new(),
             held: Vec::new(),
             held_by: BTreeMap::new(),
+            parted: Arc::default(),
+            unreadable: Vec::new(),
+            bad_frames: BTreeMap::new(),
             _death_watch: death_watch,
         }
     }
@@ -147,16 +183,45 @@ impl Clock {
         self.announced = self.vector.clone();
     }
 
-    fn standing(&self, theirs: &VersionVector) -> PeerDataset {
+    fn standing(&self, peer: PeerId, theirs: &VersionVector) -> PeerDataset {
+        let unreadable = self.unreadable_of(peer, theirs);
         let state = match standing(&self.vector, theirs) {
             Standing::InSync => PeerState::InSync,
             Standing::Behind => PeerState::Ahead,
             Standing::Ahead => PeerState::Behind,
             Standing::Diverged => PeerState::Diverged,
         };
+        let forked = self.fork_of(&peer);
+        let state = if forked.is_some() { PeerState::Diverged } else { state };
+        let state = if unreadable.is_some() { PeerState::NeedsUpgrade } else { state };
         let lag_commits = self.vector.missing(theirs) + theirs.missing(&self.vector);
         let lag = lag(&self.vector, theirs).max(lag(theirs, &self.vector));
-        PeerDataset { state, lag_commits, lag, reason: None }
+        let bad = || {
+            let BadFramesOf { count, fault, .. } = self.bad_frames.get(&peer)?;
+            Some(format!("it sent bad commits in {count} messages; the last one: {fault}"))
+        };
+        let reason = unreadable.map(|unreadable| unreadable.fault.to_string()).or(forked).or_else(bad);
+        PeerDataset { state, lag_commits, lag, reason }
+    }
+
+    /// What is to be said of a peer whose history forked.
+    fn fork_of(&self, peer: &PeerId) -> Option<String> {
+        let (writer, seq) = self.parted.lowest.iter().find(|(writer, _)| writer.peer == *peer)?;
+        let whose = if *peer == self.me { "this node's own history" } else { "the history of this writer" };
+        let more = if *peer == self.me {
+            "a copy of this node wrote too (was its machine rolled back, or is its key in other hands?); it goes on under a new epoch"
+        } else {
+            "both branches are kept, as lines of their own"
+        };
+        Some(format!("{whose} forked: two commits of {writer} have the number {seq}; {more}"))
+    }
+
+    /// What of a peer waits for a newer version of this node.
+    fn unreadable_of(&self, peer: PeerId, theirs: &VersionVector) -> Option<&Unreadable> {
+        self.unreadable.iter().find(|unreadable| match (unreadable.from, unreadable.writer) {
+            (Some(from), _) => from == peer,
+            (None, writer) => writer.is_some_and(|writer| theirs.seq(&writer) > self.vector.seq(&writer)),
+        })
     }
 
     fn reason(&self) -> Option<String> {
@@ -167,6 +232,14 @@ impl Clock {
                 "peer {peer} holds back this node's commits from {} on: this node's clock is too far ahead; set the clock right",
                 held.seq
             ));
+        }
+        if let Some(unreadable) = self.unreadable.first() {
+            return Some(format!("needs_upgrade: {}; upgrade it, then start it again", unreadable.fault));
+        }
+        let forked = self.parted.lowest.iter().map(|(writer, _)| writer.peer);
+        // Our own first: that is for our user to look into.
+        if let Some(forked) = forked.min_by_key(|peer| *peer != self.me).and_then(|peer| self.fork_of(&peer)) {
+            return Some(format!("diverged: {forked}"));
         }
         if let Some(peer) = self.forbidden_writer() {
             return Some(format!("commits of {peer} are refused: it is not among the dataset's `writers`"));
@@ -219,6 +292,7 @@ impl Handler<Told> for Clock {
     type Result = ();
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
+        self.parted = committed.parted.clone();
         self.announce_soon(ctx);
     }
 }
@@ -251,19 +325,34 @@ impl Handler<HeldHere> for Clock {
     }
 }
 
+impl Handler<UnreadableHere> for Clock {
+    type Result = ();
+    fn handle(&mut self, UnreadableHere(unreadable): UnreadableHere, _: &mut Context<Self>) {
+        self.unreadable = unreadable;
+    }
+}
+
+impl Handler<BadFramesOf> for Clock {
+    type Result = ();
+    fn handle(&mut self, bad: BadFramesOf, _: &mut Context<Self>) {
+        self.bad_frames.insert(bad.peer, bad);
+    }
+}
+
 impl Handler<Forget> for Clock {
     type Result = ();
     fn handle(&mut self, Forget(peer): Forget, _: &mut Context<Self>) {
         self.peers.remove(&peer);
         // It says so again when it is back, if it still does.
         self.held_by.remove(&peer);
+        self.bad_frames.remove(&peer);
     }
 }
 
 impl Handler<AskStandings> for Clock {
     type Result = ();
     fn handle(&mut self, AskStandings(reply): AskStandings, _: &mut Context<Self>) {
-        let peers = self.peers.iter().map(|(peer, theirs)| (*peer, self.standing(theirs))).collect();
+        let peers = self.peers.iter().map(|(peer, theirs)| (*peer, self.standing(*peer, theirs))).collect();
         let shown = |held: &Held| HeldWriter { writer: held.writer, seq: held.seq, ahead: self.ahead(held.hlc) };
         let held = self.held.iter().map(shown).collect();
         // Whoever asked may have gone.

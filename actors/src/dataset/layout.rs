@@ -5,6 +5,7 @@
 //! | `m` | name | one fact about the store |
 //! | `l` | arrival (u64), part (u16) | a part of a log record |
 //! | `s` | peer, epoch, seq (u64) | arrival of that commit |
+//! | `f` | peer, epoch, seq (u64), first 8 bytes of the hash that both commits follow | the proof of a fork |
 //! | `v` | peer, epoch | the writer's newest commit |
 //! | `t` | collection | live rows and fingerprint |
 //! | `r` | collection, 0, key | first part of a row |
@@ -13,7 +14,7 @@
 //!
 //! Integers in keys are big-endian, so that they sort; names hold no byte 0.
 
-use anabranch_protocol::commit::{Change, Entry, Section};
+use anabranch_protocol::commit::{Change, Entry, Fork, Section};
 use anabranch_protocol::conflict::{Row, Stamp};
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{Collection, Epoch, Hash, Key, PeerId, ShortHash, WriterId};
@@ -49,6 +50,18 @@ pub(super) fn writer_prefix(prefix: u8, writer: &WriterId) -> Vec<u8> {
 pub(super) fn seq_index(writer: &WriterId, seq: u64) -> Vec<u8> {
     let mut key = writer_prefix(b's', writer);
     key.extend_from_slice(&seq.to_be_bytes());
+    key
+}
+
+/// The number in a key of the index.
+pub(super) fn parse_seq(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(49..)?.try_into().ok()?))
+}
+
+pub(super) fn fork_key(fork: &Fork) -> Vec<u8> {
+    let mut key = writer_prefix(b'f', &fork.writer);
+    key.extend_from_slice(&fork.seq.to_be_bytes());
+    key.extend_from_slice(&fork.previous.short().0);
     key
 }
 
@@ -255,7 +268,7 @@ mod tests {
         };
         let local =
             LocalBatch { hlc: Hlc(5), entries: vec![(Collection::new("drafts").unwrap(), Entry { index: 1, change: put })] };
-        let effects = Effects { clock: Hlc(5), tallies: Vec::new(), epoch: Some(Epoch([0xbb; 16])) };
+        let effects = Effects { clock: Hlc(5), tallies: Vec::new(), epoch: Some(Epoch([0xbb; 16])), branch: None };
         let record = Record { commit: Some(draft.seal(&Identity::from_secret(&[1; 32]))), local: Some(local), effects };
         let store = MemoryEngine::default().open(std::path::Path::new("/layout"), 0).unwrap();
         super::super::log::write(&*store, 4, 3, &record).unwrap();

@@ -10,17 +10,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anabranch_protocol::codec;
-use anabranch_protocol::commit::Commit;
+use anabranch_protocol::commit::{Commit, ForkError, ForkProof};
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
 use anabranch_protocol::id::{Collection, Epoch, Incarnation, WriterId};
 use anabranch_protocol::replica::{
-    ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest, WriterState,
-    Written,
+    Line, ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest,
+    WriterState, Written,
 };
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
+pub use self::forks::Parted;
 use super::identity::directory_identity;
 use super::layout;
 use super::log::{self, Found};
@@ -64,6 +65,10 @@ pub struct Committed {
     pub commits: Vec<Arc<Commit>>,
     /// The vector after them.
     pub vector: Arc<VersionVector>,
+    /// Forks that are known by now.
+    pub parted: Arc<Parted>,
+    /// Whether some of them are new.
+    pub newly_parted: bool,
 }
 
 /// A place in the log, and the bytes of all records up to it.
@@ -93,6 +98,7 @@ pub struct Ledger {
     log_bytes: u64,
     accepted: bool,
     large_rows: bool,
+    parted: Arc<Parted>,
 }
 
 impl Ledger {
@@ -111,7 +117,7 @@ impl Ledger {
         let identity = directory_identity(directory, entropy)?;
         let view = Arc::new(View::new(store.clone(), &settings));
         let incarnation = check_format(&*store, &settings, entropy)?;
-        let saved = saved(&*store)?;
+        let saved = Saved { forks: forks::stored(&*store, &settings.dataset, settings.lineage)?, ..saved(&*store)? };
         let mut ledger = Self {
             mark: stored_mark(&*store)?,
             log_bytes: 0,
@@ -125,10 +131,12 @@ impl Ledger {
             durable: 0,
             applied: Mark::default(),
             settled: Mark::default(),
+            parted: Arc::default(),
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
         ledger.start_writer(identity, epoch)?;
+        ledger.part_again()?;
         Ok(ledger)
     }
 
@@ -225,16 +233,30 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::write`].
     pub fn receive(&mut self, now: WallClock, commits: Vec<Commit>) -> Result<(Vec<Verdict>, Committed), StoreError> {
+        self.receive_with(now, commits, Vec::new()).map(|(verdicts, committed, _)| (verdicts, committed))
+    }
+
+    /// As [`Ledger::receive`], after proofs of forks were taken in; what was wrong with the first bad one of them comes with it.
+    ///
+    /// # Errors
+    /// As [`Ledger::write`].
+    pub fn receive_with(
+        &mut self,
+        now: WallClock,
+        commits: Vec<Commit>,
+        proofs: Vec<ForkProof>,
+    ) -> Result<(Vec<Verdict>, Committed, Option<ForkError>), StoreError> {
+        let (learned, wrong) = self.learn_forks(proofs)?;
         let writers: Vec<WriterId> = commits.iter().map(Commit::writer).collect();
         let (turn, verdicts) = self.replica.receive(now, commits, &*self.view)?;
-        let committed = self.commit(turn)?;
+        let committed = Committed { newly_parted: learned > 0, ..self.commit(turn)? };
         let forked = |(writer, verdict): (&WriterId, &Verdict)| {
             matches!(verdict, Verdict::Refused(ReceiveRefusal::Fork { .. })) && self.writes_under(writer)
         };
         if writers.iter().zip(&verdicts).any(forked) {
             self.close_writer()?;
         }
-        Ok((verdicts, committed))
+        Ok((verdicts, committed, wrong))
     }
 
     fn writes_under(&self, writer: &WriterId) -> bool {
@@ -265,7 +287,14 @@ impl Ledger {
             self.replica.evolve(&turn);
         }
         let commits = turn.records.into_iter().filter_map(|record| record.commit).map(Arc::new).collect();
-        Ok(Committed { commits, vector: Arc::new(self.replica.vector().clone()) })
+        Ok(Committed { commits, ..self.standing() })
+    }
+
+    /// Vector and forks as they are now.
+    #[must_use]
+    pub fn standing(&self) -> Committed {
+        let vector = Arc::new(self.replica.vector().clone());
+        Committed { commits: Vec::new(), vector, parted: self.parted_now(false), newly_parted: false }
     }
 
     /// Puts rows, vector and indexes of durable records. `first` is the arrival of the first.
@@ -318,17 +347,18 @@ impl Ledger {
     fn put_indexes(&self, arrival: u64, record: &Record) -> Result<(), StoreError> {
         let settings = self.replica.settings();
         let place = arrival.to_be_bytes();
-        if let Some(commit) = &record.commit {
-            self.store.put(&layout::seq_index(&commit.writer(), commit.header().seq), &place)?;
-            let line = anabranch_protocol::replica::Line::of(commit);
-            self.store.put(&layout::line_key(&commit.writer()), &layout::encode_line(&line))?;
+        if let (Some(id), Some(commit)) = (record.line(), &record.commit) {
+            self.store.put(&layout::seq_index(&id, commit.header().seq), &place)?;
+            let line = Line::of(commit);
+            self.store.put(&layout::line_key(&id), &layout::encode_line(&line))?;
         }
         for (collection, tally) in &record.effects.tallies {
             self.store.put(&layout::tally_key(collection), &layout::sealed(codec::encode(tally)))?;
         }
         if settings.kind == Kind::Append {
             for key in record_index_keys(record, local_writer(settings.identity.peer())) {
-                self.store.put(&key, &place)?;
+                let places = self.places(&key, arrival, record)?;
+                self.store.put(&key, &places)?;
             }
         }
         Ok(())
@@ -425,6 +455,9 @@ impl anabranch_protocol::replica::Rows for Lenient<'_> {
             other => other,
         }
     }
+    fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
+        anabranch_protocol::replica::Rows::commit(self.0, line, seq)
+    }
 }
 
 /// Checks what the store says of itself, or writes it into a new one.
@@ -497,6 +530,7 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).ok_or_else(|| StoreError::Corrupt(format!("{name} fails its checksum")))
 }
 
+mod forks;
 mod verify;
 
 #[cfg(test)]

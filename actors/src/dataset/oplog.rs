@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use anabranch_protocol::commit::Commit;
+use anabranch_protocol::commit::{Commit, ForkError, ForkProof};
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{DatasetId, Incarnation};
 use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterState};
@@ -39,6 +39,8 @@ pub struct Write(pub Ticket);
 pub struct Receive {
     /// In seq order per writer.
     pub commits: Vec<Commit>,
+    /// Proofs of forks, taken in before the commits.
+    pub proofs: Vec<ForkProof>,
     /// Where verdicts go, after the barrier.
     pub reply: oneshot::Sender<Result<Received, StoreError>>,
 }
@@ -50,6 +52,8 @@ pub struct Received {
     pub verdicts: Vec<Verdict>,
     /// The vector now.
     pub vector: Arc<VersionVector>,
+    /// What was wrong with the first bad proof.
+    pub bad_proof: Option<ForkError>,
 }
 
 /// A peer was accepted, and this is what it has of our own line.
@@ -211,15 +215,15 @@ impl Oplog {
     fn start_receive(&mut self, receive: Receive, ctx: &mut Context<Self>) {
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
-        let Receive { commits, reply } = receive;
-        let turn = async move { store.run(move |ledger: &mut Ledger| ledger.receive(now, commits)).await };
+        let Receive { commits, proofs, reply } = receive;
+        let turn = async move { store.run(move |ledger: &mut Ledger| ledger.receive_with(now, commits, proofs)).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
-            Ok(Ok((verdicts, committed))) => {
+            Ok(Ok((verdicts, committed, bad_proof))) => {
                 actor.note(&verdicts);
                 // Told before the reply: who hears of the vector finds the others informed.
                 let vector = committed.vector.clone();
                 actor.finish_turn(committed, ctx);
-                let _ = reply.send(Ok(Received { verdicts, vector }));
+                let _ = reply.send(Ok(Received { verdicts, vector, bad_proof }));
             }
             Ok(Err(error)) => {
                 let _ = reply.send(Err(error.clone()));
@@ -248,7 +252,7 @@ impl Oplog {
 
     fn finish_turn(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         self.in_flight = false;
-        if !committed.commits.is_empty() {
+        if !committed.commits.is_empty() || committed.newly_parted {
             let told = Told(Arc::new(committed));
             self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
         }

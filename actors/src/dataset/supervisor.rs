@@ -12,7 +12,6 @@ use std::time::Duration;
 use actix::prelude::*;
 use anabranch_protocol::id::{DatasetId, Incarnation, Lineage};
 use anabranch_protocol::replica::ReplicaSettings;
-use anabranch_protocol::vector::VersionVector;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -22,9 +21,9 @@ use super::clock::{Clock, ClockSettings};
 use super::confirmation::{Confirmation, ConfirmationSettings};
 use super::damage::{Damage, Damaged};
 use super::death_watch::{ChildEnded, DeathWatch};
-use super::ledger::Ledger;
+use super::ledger::{Committed, Ledger};
 use super::opener::Opener;
-use super::oplog::{Oplog, Stop, TellAlso};
+use super::oplog::{Oplog, Stop, TellAlso, Told};
 use super::store_thread::{Started, StoreThread};
 use super::sync::{Sync, SyncContext};
 use super::view::View;
@@ -159,7 +158,7 @@ pub struct DatasetSupervisor {
 struct Opened {
     store: StoreThread,
     view: Arc<View>,
-    vector: VersionVector,
+    standing: Committed,
     incarnation: Incarnation,
 }
 
@@ -227,9 +226,9 @@ impl DatasetSupervisor {
                 Ok(Err(_)) => return Err(Unopened::Failed("its store thread panicked while it opened the store".to_owned())),
                 Err(_) => return Err(Unopened::Hangs(format!("what the store holds was not read within {limit:?}"))),
             }
-            let facts = |ledger: &mut Ledger| (ledger.view().clone(), ledger.replica().vector().clone(), ledger.incarnation());
-            let (view, vector, incarnation) = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
-            Ok(Opened { store, view, vector, incarnation })
+            let facts = |ledger: &mut Ledger| (ledger.view().clone(), ledger.standing(), ledger.incarnation());
+            let (view, standing, incarnation) = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
+            Ok(Opened { store, view, standing, incarnation })
         };
         ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| match opened {
             // Paused or restarted meanwhile: the store is closed again.
@@ -256,8 +255,8 @@ impl DatasetSupervisor {
         }
         self.generation += 1;
         self.audited = true;
-        let Opened { store, view, vector, incarnation } = opened;
-        let vector = Arc::new(vector);
+        let Opened { store, view, standing, incarnation } = opened;
+        let vector = standing.vector.clone();
         let (dataset, node) = (self.context.dataset.clone(), &self.context.node);
         let watch = |child| DeathWatch::new(ctx.address().recipient(), self.generation, child);
         let replica = self.replica_settings();
@@ -297,6 +296,9 @@ impl DatasetSupervisor {
         oplog.do_send(TellAlso(sync.clone().recipient()));
         oplog.do_send(TellAlso(confirmation.clone().recipient()));
         oplog.do_send(TellAlso(clock.clone().recipient()));
+        let told = Told(Arc::new(standing));
+        sync.do_send(told.clone());
+        clock.do_send(told);
         self.store = Some(store);
         self.gate.send_replace(Gate::Running(Running { oplog, clock, confirmation, sync, view }));
         tracing::info!(dataset = %self.context.dataset, generation = self.generation, "running");

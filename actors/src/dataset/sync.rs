@@ -3,6 +3,8 @@
 //! One session per accepted peer. Fresh commits of `documents` datasets are pushed to peers that have everything before them; all
 //! else is pulled: by a peer that learned from a confirmation, an announcement or a comparison of digests that it lacks commits.
 
+mod faults;
+mod forks;
 mod intake;
 mod pull;
 mod push;
@@ -23,11 +25,13 @@ use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Request, Response};
 use tokio::sync::{Semaphore, oneshot};
 
+use self::forks::Suspicion;
 use self::session::Session;
 use self::stall::Stalls;
-use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds};
+use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds, Unreadable};
 use super::confirmation::{Audience, Confirmation};
 use super::death_watch::DeathWatch;
+use super::ledger::Parted;
 use super::oplog::{Oplog, PeerKnows, Stop, Told};
 use super::view::View;
 use crate::node::{Clock as WallClockSource, SyncSettings};
@@ -113,6 +117,10 @@ pub struct Sync {
     held: BTreeMap<WriterId, Held>,
     /// Writers whose chain broke.
     stopped: BTreeSet<WriterId>,
+    /// What is known of forks.
+    parted: Arc<Parted>,
+    /// What waits for a newer version of this node: a writer, or what one peer sends of it.
+    unreadable: BTreeMap<(Option<WriterId>, Option<PeerId>), Unreadable>,
     recent: VecDeque<(Arc<Commit>, usize)>,
     recent_bytes: usize,
     serves: Arc<Semaphore>,
@@ -132,6 +140,8 @@ impl Sync {
             claims: BTreeMap::new(),
             held: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            parted: Arc::default(),
+            unreadable: BTreeMap::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
             serves: Arc::new(Semaphore::new(SERVES_MAX)),
@@ -152,6 +162,10 @@ impl Sync {
     fn learn(&mut self, peer: PeerId, theirs: &VersionVector, ctx: &mut Context<Self>) {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         session.learn(theirs);
+        session.cut(&self.parted);
+        let forked = self.forked_from(&self.sessions[&peer].theirs);
+        forked.into_iter().for_each(|writer| self.search_fork(peer, writer, Suspicion::Claimed, ctx));
+        let Some(session) = self.sessions.get(&peer) else { return };
         self.context.clock.do_send(PeerHas { peer, vector: Arc::new(session.theirs.clone()) });
         self.push_recent(peer, ctx);
         self.pull(peer, ctx);
@@ -165,6 +179,7 @@ impl Sync {
             if let Some(session) = self.sessions.get_mut(&peer) {
                 // What the peer lacked it may have by now.
                 session.lacking.clear();
+                session.searched.clear();
             }
             self.compare(peer, ctx);
         }
@@ -190,6 +205,8 @@ impl Sync {
             match answer {
                 Ok(Response::Heads(reply)) => {
                     actor.context.clock.do_send(PeerHolds { peer, held: reply.held });
+                    // Before what it has is asked for: commits of branches mean nothing without the forks.
+                    actor.take_proofs(peer, reply.forks, ctx);
                     let theirs = reply.heads.unwrap_or_else(|| (*asked_about).clone());
                     actor.learn(peer, &theirs, ctx);
                 }
@@ -204,11 +221,12 @@ impl Sync {
 
     /// Writers that no pull should ask for now.
     fn left_alone(&self) -> BTreeSet<WriterId> {
-        self.claims.keys().chain(self.held.keys()).chain(&self.stopped).copied().collect()
+        let held = self.claims.keys().chain(self.held.keys()).chain(&self.stopped);
+        held.chain(self.held_for_upgrade()).copied().collect()
     }
 
     /// Notes what the oplog said of received commits.
-    fn note_verdicts(&mut self, commits: &[(WriterId, u64, Hlc)], verdicts: &[Verdict], ctx: &mut Context<Self>) {
+    fn note_verdicts(&mut self, peer: PeerId, commits: &[(WriterId, u64, Hlc)], verdicts: &[Verdict], ctx: &mut Context<Self>) {
         let held_before = self.held.len();
         for ((writer, ..), verdict) in commits.iter().zip(verdicts) {
             match verdict {
@@ -218,6 +236,7 @@ impl Sync {
                 Verdict::Refused(ReceiveRefusal::Gap { .. } | ReceiveRefusal::MissingSections { .. })
                 | Verdict::Applied
                 | Verdict::Duplicate => {}
+                Verdict::Refused(ReceiveRefusal::Fork { .. }) => self.search_fork(peer, *writer, Suspicion::Signed, ctx),
                 Verdict::Refused(_) => self.stop_writer(*writer, ctx),
             }
         }
@@ -297,6 +316,7 @@ impl Handler<Gone> for Sync {
             self.claims.retain(|_, from| *from != peer);
             self.context.confirmation.do_send(Audience::Left(peer));
             self.context.clock.do_send(Forget(peer));
+            self.forget_unreadable_of(peer);
             // What it was being asked for, another may have.
             self.pull_from_anyone(ctx);
         }
@@ -307,6 +327,7 @@ impl Handler<Told> for Sync {
     type Result = ();
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
+        self.note_forks(&committed.parted, ctx);
         self.remember(&committed.commits);
         if self.context.replica.kind == Kind::Documents {
             let peers: Vec<PeerId> = self.sessions.keys().copied().collect();

@@ -11,7 +11,7 @@ use anabranch_protocol::id::{Collection, DatasetId, Epoch, Key, Lineage, PeerId,
 use anabranch_protocol::limits::PAGE_FRAMES_MAX;
 use anabranch_protocol::plan::Want;
 use anabranch_protocol::registration::TagSet;
-use anabranch_protocol::replica::{Record, ReplicaSettings, Rows, parse_record_key, record_key, record_key_prefix};
+use anabranch_protocol::replica::{Line, Record, ReplicaSettings, Rows, parse_record_key, record_key, record_key_prefix};
 use anabranch_protocol::wire::{Incomplete, Kind, Page};
 use serde_bytes::ByteBuf;
 
@@ -121,14 +121,22 @@ impl View {
         Ok(records.into_iter().find(|document| document.key == *key))
     }
 
-    /// The records of a collection in the log record an index row points to, in key order.
-    fn records(&self, arrival: &[u8], collection: &Collection) -> Result<Vec<Document>, StoreError> {
-        let arrival = arrival.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Corrupt("an index row".into()))?;
-        let Found::Record(stored) = log::read(&*self.store, arrival)? else {
-            return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
-        };
-        let record = stored.decode(self.lineage)?;
-        Ok(records_of(&record, collection, self.local_writer))
+    /// The records of a collection in the log records an index row points to, in key order: one, or more where branches of a
+    /// forked line share a key.
+    fn records(&self, arrivals: &[u8], collection: &Collection) -> Result<Vec<Document>, StoreError> {
+        let (places, rest) = arrivals.as_chunks::<8>();
+        if places.is_empty() || !rest.is_empty() {
+            return Err(StoreError::Corrupt("an index row".into()));
+        }
+        let mut documents = Vec::new();
+        for arrival in places.iter().map(|place| u64::from_be_bytes(*place)) {
+            let Found::Record(stored) = log::read(&*self.store, arrival)? else {
+                return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
+            };
+            documents.extend(records_of(&stored.decode(self.lineage)?, collection, self.local_writer));
+        }
+        documents.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(documents)
     }
 
     /// A page of a collection.
@@ -217,7 +225,7 @@ impl View {
         let mut page = Page { dataset: self.dataset.to_wire(), frames: Vec::new(), more: false, incomplete: Vec::new() };
         let mut bytes = 0;
         for want in wants {
-            let mut seq = want.from_seq;
+            let mut seq = self.first_from(want)?;
             while let Some(arrival) = self.arrival(&want.writer, seq)? {
                 let Found::Record(stored) = log::read(&*self.store, arrival)? else {
                     return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
@@ -242,10 +250,39 @@ impl View {
         Ok(page)
     }
 
+    /// Where to begin with a want: a branch has no commits below its fork.
+    fn first_from(&self, want: &Want) -> Result<u64, StoreError> {
+        let mut first = want.from_seq;
+        if want.writer.epoch.is_branch() {
+            let start = layout::seq_index(&want.writer, want.from_seq);
+            self.store.scan(&start, &layout::seq_index(&want.writer, u64::MAX), &mut |key, _| {
+                first = layout::parse_seq(key).unwrap_or(first);
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(first)
+    }
+
+    /// The commit `seq` of a line.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Commit>, StoreError> {
+        self.noting(self.load_commit(line, seq))
+    }
+
+    fn load_commit(&self, line: &WriterId, seq: u64) -> Result<Option<Commit>, StoreError> {
+        let Some(arrival) = self.arrival(line, seq)? else { return Ok(None) };
+        match log::read(&*self.store, arrival)? {
+            Found::Record(stored) => stored.commit(self.lineage),
+            Found::Broken => Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken"))),
+        }
+    }
+
     fn arrival(&self, writer: &WriterId, seq: u64) -> Result<Option<u64>, StoreError> {
         let index = layout::seq_index(writer, seq);
         let mut found = self.store.get(&index)?;
-        if found.is_none() {
+        if found.is_none() && !writer.epoch.is_branch() {
             let key = layout::line_key(writer);
             let line = self.store.get(&key)?.and_then(|line| layout::decode_line(&key, &line));
             if line.is_some_and(|(_, line)| line.head.seq >= seq) {
@@ -295,6 +332,9 @@ impl Rows for View {
     type Error = StoreError;
     fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, StoreError> {
         self.noting(self.load_row(collection, key))
+    }
+    fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
+        Ok(Self::commit(self, line, seq)?.map(|commit| Line::of(&commit)))
     }
 }
 

@@ -126,7 +126,7 @@ fn answer(request: &Request) -> Response {
             Response::Page(Page { dataset: None, frames, more: false, incomplete: Vec::new() })
         }
         Request::Push(_) => Response::Confirmed,
-        _ => Response::Heads(HeadsReply { dataset: None, heads: None, held: Vec::new() }),
+        _ => Response::Heads(HeadsReply { dataset: None, heads: None, held: Vec::new(), forks: Vec::new() }),
     }
 }
 

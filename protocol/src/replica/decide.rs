@@ -223,7 +223,8 @@ impl Replica {
 
     /// Our newest line before `epoch`.
     fn parent_of(&self, epoch: Epoch) -> Option<Parent> {
-        let own = self.lines.iter().filter(|(writer, _)| writer.peer == self.peer() && writer.epoch != epoch);
+        let ours = |writer: &WriterId| writer.peer == self.peer() && writer.epoch != epoch && !writer.epoch.is_branch();
+        let own = self.lines.iter().filter(|(writer, _)| ours(writer));
         own.max_by_key(|(_, line)| line.head.hlc).map(|(writer, line)| Parent(writer.epoch, line.head.seq, line.hash))
     }
 }

@@ -21,6 +21,12 @@ pub trait Rows {
     /// # Errors
     /// When the store can't be read.
     fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, Self::Error>;
+
+    /// The commit `seq` of a line, if the log has it: what a commit with that number is compared with.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, Self::Error>;
 }
 
 /// What a turn is made of.
@@ -72,6 +78,17 @@ pub struct Effects {
     /// The epoch this node writes under after it.
     #[serde(rename = "e")]
     pub epoch: Option<Epoch>,
+    /// The branch that the commit is a part of; none where it is a part of its writer's line.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<WriterId>,
+}
+
+impl Record {
+    /// The line that the commit is a part of.
+    #[must_use]
+    pub fn line(&self) -> Option<WriterId> {
+        self.commit.as_ref().map(|commit| self.effects.branch.unwrap_or(commit.writer()))
+    }
 }
 
 /// A row to be written.
@@ -123,6 +140,11 @@ impl<'a, R: Rows> Working<'a, R> {
 
     pub fn line(&self, writer: &WriterId) -> Option<Line> {
         self.lines.get(writer).or_else(|| self.replica.lines.get(writer)).copied()
+    }
+
+    /// The commit `seq` of a line that the log had before this turn.
+    pub fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, R::Error> {
+        self.rows.commit(line, seq)
     }
 
     /// How many writers have lines as this turn would leave it.
@@ -184,11 +206,18 @@ impl<'a, R: Rows> Working<'a, R> {
 
     /// Ends a record: what was folded since the last one is its effects.
     pub fn record(&mut self, commit: Option<Commit>, local: Option<LocalBatch>) {
+        let line = commit.as_ref().map(Commit::writer);
+        self.record_on(line, commit, local);
+    }
+
+    /// As [`Working::record`], for a commit that is a part of `line`.
+    pub fn record_on(&mut self, line: Option<WriterId>, commit: Option<Commit>, local: Option<LocalBatch>) {
         let tallies = std::mem::take(&mut self.touched);
         let tallies = tallies.into_iter().map(|collection| (collection.clone(), self.tallies[&collection])).collect();
-        let effects = Effects { clock: self.clock, tallies, epoch: self.epoch };
-        if let Some(commit) = &commit {
-            self.lines.insert(commit.writer(), Line::of(commit));
+        let branch = line.filter(|line| commit.as_ref().is_some_and(|commit| commit.writer() != *line));
+        let effects = Effects { clock: self.clock, tallies, epoch: self.epoch, branch };
+        if let (Some(line), Some(commit)) = (line, &commit) {
+            self.lines.insert(line, Line::of(commit));
         }
         self.records.push(Record { commit, local, effects });
     }

@@ -109,7 +109,9 @@ fn responses(d: Option<DatasetId>) -> Vec<(&'static str, Response)> {
     let refused = vec![DatasetReply { dataset: d.clone(), refusal: refusal.clone() }];
     let incomplete = vec![Incomplete { writer: writer(1), from_seq: 4, tags: vec![Tag([0x55; 8])] }];
     let frames = vec![ByteBuf::from(primary_commit().to_bytes())];
-    let heads = |heads, held| Response::Heads(HeadsReply { dataset: d.clone(), heads, held });
+    let heads = |heads, held| Response::Heads(HeadsReply { dataset: d.clone(), heads, held, forks: vec![] });
+    let forks = vec![crate::forks::proof()];
+    let forked = Response::Heads(HeadsReply { dataset: d.clone(), heads: Some(vector()), held: vec![], forks });
     let page = |frames, more, incomplete| Response::Page(Page { dataset: d.clone(), frames, more, incomplete });
     let pushed =
         |complete, held| Response::Pushed(Pushed { dataset: d.clone(), confirmation: statement(d.clone()), complete, held });
@@ -119,6 +121,7 @@ fn responses(d: Option<DatasetId>) -> Vec<(&'static str, Response)> {
         ("heads-reply", heads(Some(vector()), vec![])),
         ("heads-reply-equal", heads(None, vec![])),
         ("heads-reply-held", heads(Some(vector()), held.clone())),
+        ("heads-reply-forked", forked),
         ("page", page(frames, true, vec![])),
         ("page-incomplete", page(vec![], false, incomplete)),
         ("pushed", pushed(true, vec![])),
@@ -136,7 +139,12 @@ fn effects() -> Effects {
     let mut tally = Tally::default();
     tally.add(u128::MAX - 5);
     tally.add(9);
-    Effects { clock: Hlc(0x019f_0000_0001_0002), tallies: vec![(collection(0), tally)], epoch: Some(Epoch([3; 16])) }
+    Effects {
+        clock: Hlc(0x019f_0000_0001_0002),
+        tallies: vec![(collection(0), tally)],
+        epoch: Some(Epoch([3; 16])),
+        branch: None,
+    }
 }
 
 /// Every shape: the file that freezes it, and its bytes.
@@ -150,6 +158,8 @@ pub fn shapes() -> Vec<(String, Vec<u8>)> {
         shapes.push((of("statement"), codec::encode(&statement(dataset))));
     }
     shapes.push(("commit/log-effects".into(), codec::encode(&effects())));
+    shapes.push(("commit/log-effects-branch".into(), codec::encode(&Effects { branch: Some(writer(9)), ..effects() })));
+    shapes.push(("commit/fork-proof".into(), codec::encode(&crate::forks::proof())));
     shapes.push(("commit/log-effects-closed".into(), codec::encode(&Effects { epoch: None, ..effects() })));
     shapes
 }

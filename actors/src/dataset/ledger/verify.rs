@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use anabranch_protocol::commit::Commit;
 use anabranch_protocol::fingerprint::{RowHasher, Tally};
 use anabranch_protocol::id::{Collection, Hash, Key, WriterId};
 use anabranch_protocol::replica::{Line, Record};
@@ -42,8 +43,10 @@ impl Ledger {
         for arrival in self.arrival.saturating_sub(NEWEST_RECORDS) + 1..=self.arrival {
             let record = self.record_at(arrival)?;
             if let Some(commit) = &record.commit {
-                let known = saved.lines.get(&commit.writer()).map_or(0, |line| line.head.seq);
-                if known < commit.header().seq {
+                let forked = !self.replica.forks().of(&commit.writer()).is_empty();
+                let of_writer = |id: &WriterId| *id == commit.writer() || (forked && id.epoch.is_branch());
+                let lines = saved.lines.iter().filter(|(id, _)| of_writer(id));
+                if lines.map(|(_, line)| line.head.seq).max().unwrap_or(0) < commit.header().seq {
                     return Err(damaged(format!("the line of {} misses commits of the log", commit.writer())));
                 }
             }
@@ -75,7 +78,8 @@ impl Ledger {
             if settings.kind == Kind::Append {
                 let place = arrival.to_be_bytes();
                 for key in record_index_keys(&record, local_writer(settings.identity.peer())) {
-                    if self.store.get(&key)?.as_deref() != Some(&place) {
+                    let places = self.store.get(&key)?.unwrap_or_default();
+                    if !places.chunks_exact(8).any(|known| known == place) {
                         return Err(damaged(format!("records of log record {arrival} are not in their index")));
                     }
                 }
@@ -98,17 +102,36 @@ impl Ledger {
 
     fn audit_chain(&self, record: &Record, arrival: u64, chains: &mut BTreeMap<WriterId, (u64, Hash)>) -> Result<(), StoreError> {
         let Some(commit) = &record.commit else { return Ok(()) };
-        let (writer, header) = (commit.writer(), commit.header());
-        let before = chains.insert(writer, (header.seq, commit.hash())).unwrap_or((0, Hash::ZERO));
+        let header = commit.header();
+        let (writer, before) = self.line_in(commit, chains);
         if before != (header.seq.wrapping_sub(1), header.previous) {
             return Err(damaged(format!("commit {} of {writer} does not continue its chain", header.seq)));
         }
+        chains.insert(writer, (header.seq, commit.hash()));
         let indexed = self.store.get(&layout::seq_index(&writer, header.seq))?;
         if indexed.as_deref() == Some(&arrival.to_be_bytes()) {
             Ok(())
         } else {
             Err(damaged(format!("commit {} of {writer} is not in its index", header.seq)))
         }
+    }
+
+    /// The line that a commit is a part of now, and the end of what it continues.
+    fn line_in(&self, commit: &Commit, chains: &BTreeMap<WriterId, (u64, Hash)>) -> (WriterId, (u64, Hash)) {
+        let (writer, header) = (commit.writer(), commit.header());
+        let forks = self.replica.forks();
+        let follows = (header.seq.wrapping_sub(1), header.previous);
+        let of_writer = |id: &WriterId| *id == writer || (id.peer == writer.peer && id.epoch.is_branch());
+        if forks.parts(&writer, header.seq, &header.previous) {
+            let whole = header.seq == 1 || chains.iter().any(|(id, end)| of_writer(id) && *end == follows);
+            return (commit.branch(), if whole { follows } else { (0, Hash::ZERO) });
+        }
+        let own = chains.get(&writer).copied().unwrap_or((0, Hash::ZERO));
+        if own == follows || forks.of(&writer).is_empty() {
+            return (writer, own);
+        }
+        let branch = chains.iter().find(|(id, end)| of_writer(id) && **end == follows);
+        branch.map_or((writer, own), |(id, end)| (*id, *end))
     }
 
     /// Every row is whole, and together they are what the tally says.
@@ -136,7 +159,9 @@ impl Ledger {
     fn commit_at(&self, writer: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
         let Some(place) = self.store.get(&layout::seq_index(writer, seq))? else { return Ok(None) };
         let arrival = place.try_into().map(u64::from_be_bytes).map_err(|_| damaged("an index row".to_owned()))?;
-        let commit = self.record_at(arrival)?.commit.filter(|commit| commit.writer() == *writer);
+        let of_line =
+            |commit: &Commit| commit.writer() == *writer || (writer.epoch.is_branch() && commit.writer().peer == writer.peer);
+        let commit = self.record_at(arrival)?.commit.filter(of_line);
         Ok(commit.map(|commit| Line::of(&commit)))
     }
 

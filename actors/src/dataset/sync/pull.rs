@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use actix::prelude::*;
-use anabranch_protocol::commit::Commit;
+use anabranch_protocol::commit::FrameFault;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
 use anabranch_protocol::plan::{Want, plan_pull};
@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::super::oplog::{Oplog, Received};
 use super::Sync;
-use super::intake::{self, IntakeError};
+use super::faults::BadFrames;
+use super::intake::{self, IntakeError, Opened};
 use super::stall::PageArrived;
 use crate::store::StoreError;
 use crate::transport::{Class, SharedTransport, TransportError};
@@ -47,6 +48,7 @@ enum PullError {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct PageTaken {
+    peer: PeerId,
     commits: Vec<(WriterId, u64, Hlc)>,
     verdicts: Vec<Verdict>,
 }
@@ -77,6 +79,8 @@ struct Puller {
     lacking: BTreeSet<WriterId>,
     /// Commits that were new here.
     applied: usize,
+    /// Frames of a wanted writer can't be read by this version, or no writer made them.
+    faulty: bool,
 }
 
 /// A page that the oplog is making durable.
@@ -98,7 +102,7 @@ impl Sync {
         if session.pulling || session.waiting {
             return;
         }
-        left_alone.extend(&session.lacking);
+        left_alone.extend(session.lacking.iter().chain(&session.newer));
         let mut wants = plan_pull(&self.vector, &session.theirs, &left_alone);
         // What would be refused is not asked for; the clock shows whose it is.
         wants.retain(|want| self.context.replica.writers.contains(&want.writer.peer));
@@ -120,6 +124,7 @@ impl Sync {
             page_bytes: session.page_bytes,
             lacking: BTreeSet::new(),
             applied: 0,
+            faulty: false,
         };
         self.claims.extend(wants.iter().map(|want| (want.writer, peer)));
         tracing::debug!(dataset = %self.dataset(), %peer, writers = wants.len(), "pulling");
@@ -133,14 +138,18 @@ impl Sync {
     }
 
     fn pull_failed(&mut self, peer: PeerId, error: &PullError, ctx: &mut Context<Self>) {
-        let Some(session) = self.sessions.get_mut(&peer) else { return };
-        let mut delay = session.next_delay();
-        if matches!(error, PullError::Transport(TransportError::Timeout)) {
-            delay = delay.max(self.stalls.note(peer, Instant::now()));
-        }
-        let number = session.number;
+        tracing::info!(dataset = %self.dataset(), %peer, %error, "a pull failed; it is tried again");
+        let stalled = matches!(error, PullError::Transport(TransportError::Timeout));
+        let at_least = if stalled { self.stalls.note(peer, Instant::now()) } else { Duration::ZERO };
+        self.back_off(peer, at_least, ctx);
+    }
+
+    /// Asks a peer for nothing for a while, longer each time, and at least for `at_least`.
+    pub(super) fn back_off(&mut self, peer: PeerId, at_least: Duration, ctx: &mut Context<Self>) {
+        let Some(session) = self.sessions.get_mut(&peer).filter(|session| !session.waiting) else { return };
+        let (number, delay) = (session.number, session.next_delay().max(at_least));
         session.waiting = true;
-        tracing::info!(dataset = %self.context.replica.dataset, %peer, %error, ?delay, "a pull failed; it is tried again");
+        tracing::debug!(dataset = %self.context.replica.dataset, %peer, ?delay, "backing off");
         ctx.run_later(delay, move |actor, ctx| {
             if let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) {
                 session.waiting = false;
@@ -162,7 +171,7 @@ impl Sync {
 impl Handler<PageTaken> for Sync {
     type Result = ();
     fn handle(&mut self, page: PageTaken, ctx: &mut Context<Self>) {
-        self.note_verdicts(&page.commits, &page.verdicts, ctx);
+        self.note_verdicts(page.peer, &page.commits, &page.verdicts, ctx);
     }
 }
 
@@ -191,33 +200,47 @@ impl Puller {
     /// Pulls until the peer has no more; an error too if nothing came of it, or it would be tried again without a pause.
     async fn run(&mut self, wants: Vec<Want>) -> Result<(), PullError> {
         self.pages(wants).await?;
-        if self.applied == 0 && self.lacking.is_empty() { Err(PullError::Nothing) } else { Ok(()) }
+        if self.applied == 0 && self.lacking.is_empty() && !self.faulty { Err(PullError::Nothing) } else { Ok(()) }
     }
 
     async fn pages(&mut self, mut wants: Vec<Want>) -> Result<(), PullError> {
         let mut in_flight: Option<InFlight> = None;
         loop {
-            let (commits, more) = self.page(&wants).await?;
+            let (Opened { commits, faults }, more) = self.page(&wants).await?;
             if let Some(page) = in_flight.take()
                 && !self.settle(page).await?
             {
                 return Ok(());
             }
             let summary = intake::summary(&commits);
-            let more = more && !summary.is_empty();
+            // A page of a branch does not say how far into it the page got: the next pull asks for the rest.
+            let branches = wants.iter().any(|want| want.writer.epoch.is_branch());
+            let more = more && !summary.is_empty() && faults.is_empty() && !branches;
             wants = advance(wants, &summary);
             in_flight = Some(InFlight { commits: summary, received: intake::hand_over(&self.oplog, commits) });
             if !more {
-                break;
+                let about =
+                    |fault: &FrameFault| fault.writer().is_some_and(|writer| wants.iter().any(|want| want.writer == writer));
+                // Of what was asked for: that is not asked for again at once.
+                self.faulty = faults.iter().any(about);
+                return self.last_page(in_flight, faults).await;
             }
         }
-        if let Some(page) = in_flight {
-            self.settle(page).await?;
-        }
-        Ok(())
     }
 
-    async fn page(&mut self, wants: &[Want]) -> Result<(Vec<Commit>, bool), PullError> {
+    /// Waits for the last page. What was wrong with it is said first, so that nobody asks for it again at once.
+    async fn last_page(&mut self, page: Option<InFlight>, faults: Vec<FrameFault>) -> Result<(), PullError> {
+        let blame = faults.iter().find(|fault| fault.blames_sender()).cloned();
+        if !faults.is_empty() {
+            self.sync.do_send(BadFrames { peer: self.peer, session: self.session, faults });
+        }
+        if let Some(page) = page {
+            self.settle(page).await?;
+        }
+        blame.map_or(Ok(()), |fault| Err(IntakeError::Frame(fault).into()))
+    }
+
+    async fn page(&mut self, wants: &[Want]) -> Result<(Opened, bool), PullError> {
         let request = Request::Pull(Pull {
             dataset: self.dataset.to_wire(),
             registration: self.registration.clone(),
@@ -239,8 +262,8 @@ impl Puller {
                 self.lacking.insert(writer);
             }
         }
-        let commits = intake::verify(page.frames, self.dataset.clone(), self.lineage).await?;
-        Ok((commits, page.more))
+        let opened = intake::verify(page.frames, self.dataset.clone(), self.lineage).await?;
+        Ok((opened, page.more))
     }
 
     /// Sizes the next page so that it adds about [`PAGE_TIME`] of queue, whatever the link.
@@ -259,7 +282,7 @@ impl Puller {
         let applied = received.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied)).count();
         let whole = received.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate));
         self.applied += applied;
-        self.sync.do_send(PageTaken { commits: page.commits, verdicts: received.verdicts });
+        self.sync.do_send(PageTaken { peer: self.peer, commits: page.commits, verdicts: received.verdicts });
         Ok(whole && applied > 0)
     }
 }

@@ -42,6 +42,10 @@ impl Sync {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         for commit in commits {
             let writer = commit.writer();
+            // A branch is pulled.
+            if self.parted.lowest.iter().any(|(forked, seq)| *forked == writer && commit.header().seq >= *seq) {
+                continue;
+            }
             // Only what continues what the peer has; who is known to have it is left out. The rest is pulled.
             let continues = session.expected.seq(&writer) + 1 == commit.header().seq;
             if !continues || session.refused.contains(&writer) || !commit.missing_for(&session.tags).is_empty() {

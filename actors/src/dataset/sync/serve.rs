@@ -1,6 +1,7 @@
 //! Answers to peers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 use super::super::clock::PeerHas;
 use super::super::confirmation::{StateFor, Stated};
 use super::super::oplog::Received;
-use super::intake;
+use super::intake::{self, Opened};
 use super::{Inbound, Sync};
 
 type Reply = oneshot::Sender<Response>;
@@ -46,6 +47,8 @@ impl Sync {
             dataset: self.dataset().to_wire(),
             heads: (!same).then(|| (*self.vector).clone()),
             held: self.held.values().cloned().collect(),
+            // Who has the same lines knows of the same forks.
+            forks: if same { Vec::new() } else { self.parted.proofs.to_vec() },
         })
     }
 
@@ -81,21 +84,31 @@ impl Sync {
         };
         let verified = intake::verify(push.frames, self.dataset().clone(), self.lineage());
         ctx.spawn(verified.into_actor(self).map(move |verified, actor, ctx| match verified {
-            Ok(commits) => {
+            Ok(Opened { commits, faults }) => {
+                actor.note_faults(peer, &faults, ctx);
+                let blame = faults.iter().find(|fault| fault.blames_sender()).map(ToString::to_string);
+                if blame.is_some() {
+                    actor.back_off(peer, Duration::ZERO, ctx);
+                }
+                let readable = faults.is_empty();
                 let summary = intake::summary(&commits);
                 actor.sender_has(peer, &commits);
                 let received = intake::hand_over(&actor.context.oplog, commits);
                 ctx.spawn(intake::verdicts(received).into_actor(actor).map(move |received, actor, ctx| {
                     drop(permit);
-                    match received {
-                        Ok(received) => actor.answer_push(peer, &summary, &received, reply, ctx),
-                        Err(error) => answer(reply, refused(RefusalCode::Unavailable, &error.to_string())),
+                    match (received, blame) {
+                        (Ok(received), None) => actor.answer_push(peer, &summary, &received, readable, reply, ctx),
+                        (Ok(received), Some(blame)) => {
+                            actor.note_verdicts(peer, &summary, &received.verdicts, ctx);
+                            answer(reply, refused(RefusalCode::Commit, &blame));
+                        }
+                        (Err(error), _) => answer(reply, refused(RefusalCode::Unavailable, &error.to_string())),
                     }
                 }));
             }
             Err(error) => {
-                tracing::warn!(dataset = %actor.dataset(), %peer, %error, "a push was refused");
-                answer(reply, refused(RefusalCode::Commit, &error.to_string()));
+                tracing::debug!(dataset = %actor.dataset(), %peer, %error, "a push was not taken in");
+                answer(reply, refused(RefusalCode::Unavailable, &error.to_string()));
             }
         }));
     }
@@ -105,6 +118,7 @@ impl Sync {
         let heads: VersionVector = commits.iter().map(|commit| (commit.writer(), commit.head())).collect();
         if let Some(session) = self.sessions.get_mut(&peer) {
             session.learn(&heads);
+            session.cut(&self.parted);
             self.context.clock.do_send(PeerHas { peer, vector: Arc::new(session.theirs.clone()) });
         }
     }
@@ -114,11 +128,13 @@ impl Sync {
         peer: PeerId,
         pushed: &[(WriterId, u64, Hlc)],
         received: &Received,
+        readable: bool,
         reply: Reply,
         ctx: &mut Context<Self>,
     ) {
-        self.note_verdicts(pushed, &received.verdicts, ctx);
-        let complete = received.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate));
+        self.note_verdicts(peer, pushed, &received.verdicts, ctx);
+        let taken = |verdict: &Verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate);
+        let complete = readable && received.verdicts.iter().all(taken);
         if !complete {
             self.pull(peer, ctx);
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Parted;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::id::WriterId;
 use anabranch_protocol::registration::TagSet;
@@ -34,6 +35,13 @@ pub(super) struct Session {
     pub pages: u64,
     /// Writers of which the peer lacks sections that are registered here: another peer has to deliver them.
     pub lacking: BTreeSet<WriterId>,
+    /// Writers whose frames the peer sends in a newer format than this version knows.
+    pub newer: BTreeSet<WriterId>,
+    /// Messages of the peer with frames that no writer made.
+    pub bad_messages: u32,
+    /// Writers whose lines there are searched for a fork, and those that were since vectors were last compared without being asked.
+    pub searching: BTreeSet<WriterId>,
+    pub searched: BTreeSet<WriterId>,
     /// Vectors are being compared, and whether there is reason to do it once more.
     pub comparing: bool,
     pub compare_again: bool,
@@ -69,6 +77,10 @@ impl Session {
             pulls: 0,
             pages: 0,
             lacking: BTreeSet::new(),
+            newer: BTreeSet::new(),
+            searching: BTreeSet::new(),
+            searched: BTreeSet::new(),
+            bad_messages: 0,
             comparing: false,
             compare_again: false,
             waiting: false,
@@ -84,6 +96,14 @@ impl Session {
         self.expected.join(theirs);
     }
 
+    /// Of a line that goes no further here the peer has no more than that, whatever it said before it heard of the fork.
+    pub fn cut(&mut self, parted: &Parted) {
+        for cut in &parted.cuts {
+            cut.apply(&mut self.theirs);
+            cut.apply(&mut self.expected);
+        }
+    }
+
     /// What was queued or sent did not arrive: the peer will pull.
     pub fn forget_pushes(&mut self) {
         self.outbox.clear();
@@ -97,6 +117,7 @@ impl Session {
         self.waiting = false;
         self.refused.clear();
         self.lacking.clear();
+        self.newer.clear();
         self.backoff = backoff();
     }
 
