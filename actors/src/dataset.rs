@@ -17,6 +17,7 @@ mod handle;
 mod identity;
 mod layout;
 pub mod ledger;
+pub mod lineage;
 mod log;
 mod opener;
 pub mod oplog;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::hlc::WallClock;
-use anabranch_protocol::id::{DatasetId, Incarnation};
+use anabranch_protocol::id::{DatasetId, Incarnation, Lineage};
 use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterState};
 use anabranch_protocol::vector::VersionVector;
 use tokio::sync::oneshot;
@@ -77,6 +77,8 @@ pub struct LedgerStatus {
     pub writer: WriterState,
     /// The life of the store.
     pub incarnation: Incarnation,
+    /// What it has in common with those it syncs with.
+    pub lineage: Lineage,
     /// The vector.
     pub vector: VersionVector,
     /// Commits of peers taken in since the start.
@@ -346,6 +348,7 @@ fn status(ledger: &Ledger) -> LedgerStatus {
         fingerprint: replica.fingerprint(),
         writer: replica.writer(),
         incarnation: ledger.incarnation(),
+        lineage: replica.settings().lineage,
         vector: replica.vector().clone(),
         received_commits: 0,
         refused_commits: 0,

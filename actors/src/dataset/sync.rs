@@ -19,8 +19,8 @@ use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
 use anabranch_protocol::replica::{ReceiveRefusal, ReplicaSettings, Verdict};
 use anabranch_protocol::vector::VersionVector;
-use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Request, Response};
-use tokio::sync::{Semaphore, oneshot};
+use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Refusal, Request, Response};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::session::Session;
 use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds};
@@ -28,7 +28,7 @@ use super::confirmation::{Audience, Confirmation};
 use super::death_watch::DeathWatch;
 use super::oplog::{Oplog, PeerKnows, Stop, Told};
 use super::view::View;
-use crate::node::{Clock as WallClockSource, SyncSettings};
+use crate::node::{Clock as WallClockSource, News, SyncSettings};
 use crate::transport::{Class, SharedTransport};
 
 /// Commits kept in memory so that a peer which just caught up by pulling goes on by push, bytes.
@@ -77,6 +77,15 @@ pub struct Announced {
     pub announce: Announce,
 }
 
+/// A peer answered that it does not sync this dataset any more.
+#[derive(Debug, Clone)]
+pub struct PeerNews {
+    /// Who.
+    pub peer: PeerId,
+    /// Why.
+    pub refusal: Refusal,
+}
+
 /// Asks how this dataset introduces itself.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -92,6 +101,7 @@ pub(super) struct SyncContext {
     pub oplog: Addr<Oplog>,
     pub clock: Addr<Clock>,
     pub confirmation: Addr<Confirmation>,
+    pub news: mpsc::UnboundedSender<News>,
 }
 
 /// See the module documentation.
@@ -188,13 +198,27 @@ impl Sync {
                     let theirs = reply.heads.unwrap_or_else(|| (*asked_about).clone());
                     actor.learn(peer, &theirs, ctx);
                 }
-                Ok(other) => tracing::debug!(dataset = %actor.dataset(), %peer, answer = ?other, "heads were not compared"),
+                Ok(other) => {
+                    tracing::debug!(dataset = %actor.dataset(), %peer, answer = ?other, "heads were not compared");
+                    actor.heed(peer, &other);
+                }
                 Err(error) => tracing::debug!(dataset = %actor.dataset(), %peer, %error, "heads were not compared"),
             }
             if again {
                 actor.compare(peer, ctx);
             }
         }));
+    }
+
+    /// A peer that does not sync this dataset any more is left alone; the node goes on asking it now and then.
+    fn heed(&self, peer: PeerId, answer: &Response) {
+        if let Response::Refused(refusal) = answer
+            && refusal.ends_session()
+        {
+            let news = PeerNews { peer, refusal: refusal.clone() };
+            // The node is gone only when the process is.
+            let _ = self.context.news.send(News::Refused(self.dataset().clone(), news));
+        }
     }
 
     /// Writers that no pull should ask for now.

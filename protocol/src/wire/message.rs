@@ -293,6 +293,19 @@ impl Refusal {
         Self { code, reason }
     }
 
+    /// As it is shown here when it is the peer's word: `here` and `there` in it are the peer's.
+    #[must_use]
+    pub fn by_peer(&self) -> Self {
+        Self { code: self.code, reason: format!("the peer says: {}", self.reason) }
+    }
+
+    /// Whether it ends what was agreed on before, as opposed to asking for another try.
+    #[must_use]
+    pub fn ends_session(&self) -> bool {
+        use RefusalCode::{Forbidden, Kind, Lineage, Policy, UnknownDataset};
+        matches!(self.code, Forbidden | Kind | Lineage | Policy | UnknownDataset)
+    }
+
     pub(super) fn check(&self) -> Result<(), DecodeError> {
         bounded(self.reason.len() <= REASON_BYTES_MAX, "a reason of at most 512 bytes")
     }

@@ -95,7 +95,10 @@ impl Sync {
             session.pushing = false;
             match answer {
                 Ok(Response::Pushed(pushed)) => actor.pushed(peer, &heads, pushed, ctx),
-                Ok(other) => actor.push_failed(peer, &format!("{other:?}")),
+                Ok(other) => {
+                    actor.push_failed(peer, &format!("{other:?}"));
+                    actor.heed(peer, &other);
+                }
                 Err(error) => actor.push_failed(peer, &error.to_string()),
             }
             actor.push(peer, ctx);
