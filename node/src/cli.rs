@@ -44,7 +44,7 @@ enum Command {
     Peers(query::QueryArgs),
     /// Show the datasets of a running node.
     Datasets(query::QueryArgs),
-    /// Pause, resume or restart a dataset of a running node.
+    /// Create, delete, pause, resume or restart a dataset of a running node.
     Dataset(dataset::DatasetArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  anabranch completions bash > ~/.local/share/bash-completion/completions/anabranch")]

@@ -89,6 +89,19 @@ impl Node {
         self.answer(path, |url, agent| authorized(agent.get(url), self.token.as_deref()).call())
     }
 
+    /// Hands the node something new.
+    pub(super) fn give(&self, path: &str, body: &Json) -> Result<Json, Failure> {
+        let text = body.to_string();
+        self.answer(path, |url, agent| {
+            authorized(agent.post(url), self.token.as_deref()).content_type("application/json").send(&text)
+        })
+    }
+
+    /// Deletes something of the node.
+    pub(super) fn delete(&self, path: &str) -> Result<Json, Failure> {
+        self.answer(path, |url, agent| authorized(agent.delete(url), self.token.as_deref()).call())
+    }
+
     /// Tells the node to do something.
     pub(super) fn tell(&self, path: &str) -> Result<Json, Failure> {
         self.answer(path, |url, agent| authorized(agent.post(url), self.token.as_deref()).send_empty())

@@ -98,6 +98,8 @@ pub struct DatasetPage {
     pub kind: String,
     pub engine: String,
     pub enabled: bool,
+    /// `new`, or 32 hex digits. Left out: what the store has, or takes on from its peers.
+    pub lineage: Option<String>,
     #[serde(deserialize_with = "words")]
     pub collections: Vec<String>,
     #[serde(deserialize_with = "words")]
@@ -128,6 +130,7 @@ impl Default for DatasetPage {
             kind: "documents".to_owned(),
             engine: "sled".to_owned(),
             enabled: true,
+            lineage: None,
             collections: Vec::new(),
             collections_max: vec![EVERYTHING.to_owned()],
             policy: BTreeMap::new(),
