@@ -1,6 +1,6 @@
 //! Clock: publishes our vector, knows peers' vectors, watches skew; never touches the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +65,11 @@ pub struct Standings {
     pub reason: Option<String>,
 }
 
+/// A peer that this node's commits were pushed to did not take them in, and not because it waits for its clock.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct NotTaken(pub PeerId);
+
 /// Asks for [`Standings`].
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -95,6 +100,8 @@ pub struct Clock {
     peers: BTreeMap<PeerId, Arc<VersionVector>>,
     held: Vec<Held>,
     held_by: BTreeMap<PeerId, Vec<Held>>,
+    /// Peers that did not take in commits of ours, until they have them.
+    not_taken_by: BTreeSet<PeerId>,
     _death_watch: DeathWatch,
 }
 
@@ -118,6 +125,7 @@ impl Clock {
             peers: BTreeMap::new(),
             held: Vec::new(),
             held_by: BTreeMap::new(),
+            not_taken_by: BTreeSet::new(),
             _death_watch: death_watch,
         }
     }
@@ -147,7 +155,7 @@ impl Clock {
         self.announced = self.vector.clone();
     }
 
-    fn standing(&self, theirs: &VersionVector) -> PeerDataset {
+    fn standing(&self, peer: &PeerId, theirs: &VersionVector) -> PeerDataset {
         let state = match standing(&self.vector, theirs) {
             Standing::InSync => PeerState::InSync,
             Standing::Behind => PeerState::Ahead,
@@ -156,7 +164,9 @@ impl Clock {
         };
         let lag_commits = self.vector.missing(theirs) + theirs.missing(&self.vector);
         let lag = lag(&self.vector, theirs).max(lag(theirs, &self.vector));
-        PeerDataset { state, lag_commits, lag, reason: None }
+        let forbidden = self.forbidden_writer(theirs).map(refused_writer);
+        let reason = forbidden.or_else(|| self.not_taken_by.contains(peer).then(|| NOT_TAKEN.to_owned()));
+        PeerDataset { state, lag_commits, lag, reason }
     }
 
     fn reason(&self) -> Option<String> {
@@ -168,8 +178,8 @@ impl Clock {
                 held.seq
             ));
         }
-        if let Some(peer) = self.forbidden_writer() {
-            return Some(format!("commits of {peer} are refused: it is not among the dataset's `writers`"));
+        if let Some(peer) = self.peers.values().find_map(|theirs| self.forbidden_writer(theirs)) {
+            return Some(refused_writer(peer));
         }
         self.held.first().map(|held| {
             let ahead = humane(self.ahead(held.hlc));
@@ -180,16 +190,22 @@ impl Clock {
         })
     }
 
-    /// A peer whose commits some neighbour has and we refuse.
-    fn forbidden_writer(&self) -> Option<PeerId> {
+    /// A peer whose commits a neighbour has and we refuse.
+    fn forbidden_writer(&self, theirs: &VersionVector) -> Option<PeerId> {
         let refused =
             |(writer, head): &(&WriterId, &Head)| !self.writers.contains(&writer.peer) && head.seq > self.vector.seq(writer);
-        self.peers.values().find_map(|theirs| theirs.iter().find(refused).map(|(writer, _)| writer.peer))
+        theirs.iter().find(refused).map(|(writer, _)| writer.peer)
     }
 
     fn ahead(&self, hlc: Hlc) -> Duration {
         Duration::from_millis(hlc.millis().saturating_sub(self.wall.now().0))
     }
+}
+
+const NOT_TAKEN: &str = "the peer does not take in this node's commits: this node may not be among its `writers`";
+
+fn refused_writer(peer: PeerId) -> String {
+    format!("commits of {peer} are refused: it is not among the dataset's `writers`")
 }
 
 /// How far the clock of what `behind` lacks has gone on since what it has.
@@ -226,6 +242,9 @@ impl Handler<Told> for Clock {
 impl Handler<PeerHas> for Clock {
     type Result = ();
     fn handle(&mut self, PeerHas { peer, vector }: PeerHas, _: &mut Context<Self>) {
+        if vector.covers(&self.vector.of_peer(&self.me)) {
+            self.not_taken_by.remove(&peer);
+        }
         self.peers.insert(peer, vector);
     }
 }
@@ -257,13 +276,21 @@ impl Handler<Forget> for Clock {
         self.peers.remove(&peer);
         // It says so again when it is back, if it still does.
         self.held_by.remove(&peer);
+        self.not_taken_by.remove(&peer);
+    }
+}
+
+impl Handler<NotTaken> for Clock {
+    type Result = ();
+    fn handle(&mut self, NotTaken(peer): NotTaken, _: &mut Context<Self>) {
+        self.not_taken_by.insert(peer);
     }
 }
 
 impl Handler<AskStandings> for Clock {
     type Result = ();
     fn handle(&mut self, AskStandings(reply): AskStandings, _: &mut Context<Self>) {
-        let peers = self.peers.iter().map(|(peer, theirs)| (*peer, self.standing(theirs))).collect();
+        let peers = self.peers.iter().map(|(peer, theirs)| (*peer, self.standing(peer, theirs))).collect();
         let shown = |held: &Held| HeldWriter { writer: held.writer, seq: held.seq, ahead: self.ahead(held.hlc) };
         let held = self.held.iter().map(shown).collect();
         // Whoever asked may have gone.

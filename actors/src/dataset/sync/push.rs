@@ -12,6 +12,7 @@ use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Push, Pushed, Request, Response};
 use serde_bytes::ByteBuf;
 
+use super::super::clock::NotTaken;
 use super::super::confirmation::Stated;
 use super::{PeerHolds, RECENT_BYTES_MAX, Sync};
 use crate::transport::Class;
@@ -106,6 +107,7 @@ impl Sync {
     }
 
     fn pushed(&mut self, peer: PeerId, heads: &VersionVector, pushed: Pushed, ctx: &mut Context<Self>) {
+        let holds_back = !pushed.held.is_empty();
         self.context.clock.do_send(PeerHolds { peer, held: pushed.held });
         let statement = pushed.confirmation.verify(self.dataset(), self.lineage());
         if let (false, Some(session)) = (pushed.complete, self.sessions.get_mut(&peer)) {
@@ -114,6 +116,10 @@ impl Sync {
             let has = |writer| statement.as_ref().map_or(0, |statement| statement.vector.seq(writer));
             let refused = heads.iter().filter(|(writer, head)| has(writer) < head.seq);
             session.refused.extend(refused.map(|(writer, _)| *writer));
+            let me = self.context.replica.identity.peer();
+            if !holds_back && session.refused.iter().any(|writer| writer.peer == me) {
+                self.context.clock.do_send(NotTaken(peer));
+            }
         }
         match statement {
             Ok(statement) if statement.peer == peer => {
