@@ -1,3 +1,4 @@
 //! Whole nodes as processes, for the tests in `tests/tests/`.
 
 pub mod process;
+pub mod raw_peer;

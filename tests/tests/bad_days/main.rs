@@ -10,6 +10,8 @@ mod hosting;
 mod kills;
 mod lineage;
 mod lines;
+mod old_peer;
 mod overload;
+mod refusals;
 mod strangers;
 mod world;
