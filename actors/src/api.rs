@@ -10,6 +10,7 @@ use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
 pub use crate::dataset::aside::{DropAsideError, SetAside};
+pub use crate::dataset::counters::{Counts, MessageBytes};
 pub use crate::dataset::lineage::LineageSetting;
 pub use crate::dataset::supervisor::Order;
 
@@ -65,6 +66,8 @@ pub struct DatasetInfo {
     pub restarts: u64,
     /// What it holds and where it stands; none while it can't tell.
     pub contents: Option<DatasetContents>,
+    /// What it did since the node started.
+    pub counts: Counts,
     /// Damaged stores that were set aside and are kept until they are dropped.
     pub set_aside: Vec<SetAside>,
 }

@@ -11,6 +11,7 @@
 pub mod aside;
 pub mod clock;
 pub mod confirmation;
+pub mod counters;
 mod damage;
 pub mod death_watch;
 mod handle;
@@ -21,6 +22,7 @@ pub mod lineage;
 mod log;
 mod opener;
 pub mod oplog;
+mod span;
 pub mod store_thread;
 pub mod supervisor;
 pub mod sync;

@@ -156,4 +156,3 @@ fn add(config: &mut Config, dataset: DatasetId, definition: Result<Json, String>
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
-

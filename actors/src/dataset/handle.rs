@@ -14,7 +14,9 @@ use tokio::time::Instant;
 
 use super::aside::{Asides, DropAsideError, SetAside};
 use super::clock::{AskStandings, Standings};
+use super::counters::Counters;
 use super::oplog::{LedgerStatus, Oplog, Status, Write};
+use super::span;
 use super::supervisor::{DatasetSupervisor, Gate, Open, Order, Running, Shutdown, SupervisorContext, TakeOn};
 use super::ticket::{Outcome, Ticket};
 use super::view::View;
@@ -58,6 +60,8 @@ impl DatasetHandle {
         let (gate_sender, gate) = watch::channel(Gate::Idle);
         let (restarts_sender, restarts) = watch::channel(0);
         let arbiter = Arbiter::new().handle();
+        let span = span::of(&context.dataset);
+        arbiter.spawn_fn(move || span::enter_thread(span));
         let supervisor = DatasetSupervisor::new(context.clone(), gate_sender, restarts_sender);
         let supervisor = DatasetSupervisor::start_in_arbiter(&arbiter, |_| supervisor);
         Self {
@@ -76,6 +80,12 @@ impl DatasetHandle {
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.context.settings.kind
+    }
+
+    /// What it did since the node started.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.context.counters
     }
 
     /// Takes on a peer's lineage if it holds nothing yet, not even documents that don't replicate; whether it is about to.
@@ -241,9 +251,10 @@ impl DatasetHandle {
         let failed = |reason: String| DatasetError::Storage { dataset: self.dataset().clone(), reason };
         let done = async {
             let Ok(permit) = self.reads.clone().acquire_owned().await else { return Err(self.not_begun()) };
+            let span = span::of(self.dataset());
             let done = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                read(&running.view)
+                span.in_scope(|| read(&running.view))
             });
             match done.await {
                 Ok(outcome) => outcome.map_err(|error| failed(error.to_string())),
@@ -296,6 +307,7 @@ impl DatasetHandle {
             reason: None,
             restarts: *self.restarts.borrow(),
             contents: None,
+            counts: self.counters().counts(),
             set_aside: self.set_aside(),
         };
         let running = match tokio::time::timeout(STATUS_TIMEOUT, self.running()).await {
@@ -347,6 +359,12 @@ impl DatasetHandle {
         let (done, stopped) = oneshot::channel();
         self.supervisor.do_send(Shutdown { reason, done });
         let _ = stopped.await;
+        let (done, left) = oneshot::channel();
+        self.arbiter.spawn_fn(move || {
+            span::leave_thread();
+            let _ = done.send(());
+        });
+        let _ = tokio::time::timeout(STATUS_TIMEOUT, left).await;
         self.arbiter.stop();
     }
 }

@@ -478,8 +478,8 @@ fn settle_lineage(
     let stored = if known { Some(fact::<Lineage>(store, META_LINEAGE)?.unwrap_or(Lineage::ZERO)) } else { None };
     let empty = stored_mark(store)?.arrival == 0 && store.last(b"l", b"m")?.is_none();
     let settled = choice.of_store(stored, empty, entropy);
-    let lineage = settled
-        .map_err(|configured| LedgerError::OtherLineage { stored: stored.unwrap_or(Lineage::ZERO), configured })?;
+    let lineage =
+        settled.map_err(|configured| LedgerError::OtherLineage { stored: stored.unwrap_or(Lineage::ZERO), configured })?;
     if stored.is_some_and(|stored| stored != lineage) {
         store.put(&layout::meta(META_LINEAGE), &layout::sealed(codec::encode(&lineage)))?;
         store.barrier()?;

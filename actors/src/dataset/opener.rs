@@ -122,7 +122,9 @@ impl StoreEngine for Opener {
         let born = dir.join(BORN).exists();
         let (engine, directory) = (self.engine.clone(), dir.to_owned());
         let (done, outcome) = mpsc::sync_channel(1);
+        let span = tracing::Span::current();
         let open = move || {
+            let _in_dataset = span.entered();
             let opened = catch_unwind(AssertUnwindSafe(|| engine.open(&directory, cache_bytes)));
             // Nobody waits any more after the time limit; the store that came late is dropped here.
             done.send(opened.map_err(|panic| panic_text(&*panic))).ok();

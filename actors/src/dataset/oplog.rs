@@ -15,6 +15,7 @@ use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterS
 use anabranch_protocol::vector::VersionVector;
 use tokio::sync::oneshot;
 
+use super::counters::Counters;
 use super::death_watch::DeathWatch;
 use super::ledger::{Committed, Ledger};
 use super::store_thread::StoreThread;
@@ -145,11 +146,18 @@ pub struct Oplog {
     /// Commits of peers taken in and refused since the start.
     received_commits: u64,
     refused_commits: u64,
+    counters: Arc<Counters>,
     death_watch: DeathWatch,
 }
 
 impl Oplog {
-    pub(super) fn new(dataset: DatasetId, store: StoreThread, clock: Arc<dyn WallClockSource>, death_watch: DeathWatch) -> Self {
+    pub(super) fn new(
+        dataset: DatasetId,
+        store: StoreThread,
+        clock: Arc<dyn WallClockSource>,
+        counters: Arc<Counters>,
+        death_watch: DeathWatch,
+    ) -> Self {
         Self {
             dataset,
             store,
@@ -161,6 +169,7 @@ impl Oplog {
             last_was_write: false,
             received_commits: 0,
             refused_commits: 0,
+            counters,
             death_watch,
         }
     }
@@ -199,6 +208,7 @@ impl Oplog {
         let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now)).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((undecided, committed))) => {
+                actor.counters.wrote(&committed);
                 // What did not fit this commit goes first into the next one.
                 for (request, begun) in undecided.requests.into_iter().zip(undecided.waiting).rev() {
                     begun.again(request).into_iter().for_each(|ticket| actor.writes.push_front(ticket));
@@ -218,6 +228,7 @@ impl Oplog {
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((verdicts, committed))) => {
                 actor.note(&verdicts);
+                actor.counters.received(&committed);
                 // Told before the reply: who hears of the vector finds the others informed.
                 let vector = committed.vector.clone();
                 actor.finish_turn(committed, ctx);
@@ -242,6 +253,7 @@ impl Oplog {
                 }
                 Verdict::Refused(refusal) => {
                     self.refused_commits += 1;
+                    self.counters.refused_commit();
                     tracing::warn!(dataset = %self.dataset, %refusal, "commit refused");
                 }
             }

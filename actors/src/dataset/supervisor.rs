@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::aside::Asides;
 use super::clock::{Clock, ClockSettings};
 use super::confirmation::{Confirmation, ConfirmationSettings};
+use super::counters::{Counted, Counters};
 use super::damage::{Damage, Damaged};
 use super::death_watch::{ChildEnded, DeathWatch};
 use super::ledger::Ledger;
@@ -130,6 +131,8 @@ pub(crate) struct SupervisorContext {
     pub news: mpsc::UnboundedSender<News>,
     /// What was set aside of this dataset.
     pub asides: Arc<Asides>,
+    /// What it did since the node started.
+    pub counters: Arc<Counters>,
 }
 
 impl SupervisorContext {
@@ -283,6 +286,8 @@ impl DatasetSupervisor {
         self.audited = true;
         let Opened { store, view, vector, incarnation, lineage } = opened;
         let vector = Arc::new(vector);
+        let counters = self.context.counters.clone();
+        let transport: SharedTransport = Arc::new(Counted { inner: self.context.transport.clone(), counters: counters.clone() });
         let (dataset, node) = (self.context.dataset.clone(), &self.context.node);
         let watch = |child| DeathWatch::new(ctx.address().recipient(), self.generation, child);
         let replica = self.replica_settings(lineage);
@@ -291,7 +296,7 @@ impl DatasetSupervisor {
             kind: replica.kind,
             me: node.identity.peer(),
             wall: node.clock.clone(),
-            transport: self.context.transport.clone(),
+            transport: transport.clone(),
             announce_interval: self.context.settings.sync.announce_interval,
             writers: replica.writers.clone(),
         };
@@ -303,15 +308,16 @@ impl DatasetSupervisor {
             incarnation,
             registration: replica.registration.clone(),
             wall: node.clock.clone(),
-            transport: self.context.transport.clone(),
+            transport: transport.clone(),
         };
         let confirmation = Confirmation::new(confirmation, vector.clone(), watch("confirmation")).start();
-        let oplog = Oplog::new(dataset, store.clone(), node.clock.clone(), watch("oplog")).start();
+        let oplog = Oplog::new(dataset, store.clone(), node.clock.clone(), counters.clone(), watch("oplog")).start();
         let sync = SyncContext {
             replica,
             sync: self.context.settings.sync.clone(),
             wall: node.clock.clone(),
-            transport: self.context.transport.clone(),
+            transport,
+            counters,
             view: view.clone(),
             oplog: oplog.clone(),
             clock: clock.clone(),

@@ -9,6 +9,7 @@ use anabranch_protocol::wire::Kind;
 
 use crate::api::{DatasetError, DatasetInfo, DatasetState};
 use crate::dataset::DatasetHandle;
+use crate::dataset::counters::Counts;
 use crate::dataset::supervisor::Running;
 
 /// What callers of a disabled dataset are told to wait: only a restart of the node changes its configuration.
@@ -33,6 +34,7 @@ impl DisabledDataset {
             reason: Some(self.reason.clone()),
             restarts: 0,
             contents: None,
+            counts: Counts::default(),
             set_aside: Vec::new(),
         }
     }

@@ -55,6 +55,7 @@ impl Hosting {
             cache_bytes,
             transport: self.transport.clone(),
             news: self.news.clone(),
+            counters: Arc::default(),
         })
     }
 }

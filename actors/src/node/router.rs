@@ -8,10 +8,10 @@ use anabranch_protocol::id::{DatasetId, Incarnation, PeerId};
 use anabranch_protocol::wire::{DatasetHello, DatasetReply, Hello, HelloReply, Refusal, RefusalCode, Request, Response, VERSION};
 use tokio::sync::oneshot;
 
-use super::access::{AccessSettings, Entry, Unanswered};
-use super::sessions::{Judged, PeerSession, admit, introduce_all, judge_all};
 use super::Datasets;
+use super::access::{AccessSettings, Entry, Unanswered};
 use super::hosting::Hosting;
+use super::sessions::{Judged, PeerSession, admit, introduce_all, judge_all};
 use crate::api::{PeerDataset, PeerInfo, PeerState};
 use crate::dataset::sync::{Announced, Gone, Inbound};
 use crate::transport::{SharedTransport, TransportEvent};
@@ -114,7 +114,8 @@ impl Node {
             if !actor.is_current(peer, connection) {
                 return;
             }
-            let withdrawn = actor.peers.get_mut(&peer).map(|session| std::mem::take(&mut session.withdrawing)).unwrap_or_default();
+            let withdrawn =
+                actor.peers.get_mut(&peer).map(|session| std::mem::take(&mut session.withdrawing)).unwrap_or_default();
             if hellos.is_empty() && withdrawn.is_empty() {
                 actor.greeted(peer, ctx);
             } else {
@@ -209,6 +210,9 @@ impl Node {
     pub(super) fn refused(&mut self, peer: PeerId, dataset: DatasetId, refusal: &Refusal, ctx: &mut Context<Self>) {
         if refusal.ends_session() {
             self.end_session(peer, &dataset);
+        }
+        if let Some(handle) = self.datasets.get(&dataset) {
+            handle.counters().refused(refusal.code);
         }
         let Some(session) = self.peers.get_mut(&peer) else { return };
         let shown = session.refused.insert(dataset.clone(), refusal.to_string());

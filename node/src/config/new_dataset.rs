@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn a_body_has_the_keys_of_the_file() {
-        let body = json!({"dataset_id": "logs", "kind": "append", "collections": ["app"], "sync": {"announce_interval": "200ms"}});
+        let body =
+            json!({"dataset_id": "logs", "kind": "append", "collections": ["app"], "sync": {"announce_interval": "200ms"}});
         let new = NewDataset::judge(body.clone()).unwrap();
         assert_eq!((new.dataset.as_str(), new.settings.kind, &new.definition), ("logs", Kind::Append, &body));
         assert!(!new.settings.registration.all);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use anabranch_actors::api::{CreateError, DatasetContents, DatasetInfo};
+use anabranch_actors::api::{Counts, CreateError, DatasetContents, DatasetInfo, MessageBytes};
 use serde::Serialize;
 use serde_json::json;
 
@@ -28,8 +28,28 @@ struct Row {
     reason: Option<String>,
     restarts: u64,
     set_aside: Vec<AsideRow>,
+    counters: CountersRow,
     #[serde(flatten)]
     contents: Option<Contents>,
+}
+
+/// Since the node started.
+#[derive(Debug, Serialize)]
+struct CountersRow {
+    commits_written: u64,
+    commits_received: u64,
+    commits_refused: u64,
+    entries_written: u64,
+    entries_received: u64,
+    restarts: u64,
+    messages: BTreeMap<&'static str, MessageRow>,
+    refusals: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct MessageRow {
+    bytes_received: u64,
+    bytes_sent: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -133,7 +153,22 @@ fn row(info: DatasetInfo) -> Row {
         reason: info.reason,
         restarts: info.restarts,
         set_aside: info.set_aside.into_iter().map(AsideRow::from).collect(),
+        counters: counters(info.counts, info.restarts),
         contents: info.contents.map(contents),
+    }
+}
+
+fn counters(counts: Counts, restarts: u64) -> CountersRow {
+    let message = |bytes: MessageBytes| MessageRow { bytes_received: bytes.received, bytes_sent: bytes.sent };
+    CountersRow {
+        commits_written: counts.commits_written,
+        commits_received: counts.commits_received,
+        commits_refused: counts.commits_refused,
+        entries_written: counts.entries_written,
+        entries_received: counts.entries_received,
+        restarts,
+        messages: counts.messages.into_iter().map(|(kind, bytes)| (kind, message(bytes))).collect(),
+        refusals: counts.refusals,
     }
 }
 

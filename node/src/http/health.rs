@@ -84,6 +84,7 @@ mod tests {
             reason: reason.map(str::to_owned),
             restarts: 0,
             contents: None,
+            counts: anabranch_actors::api::Counts::default(),
             set_aside: Vec::new(),
         }
     }

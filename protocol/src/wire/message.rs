@@ -229,7 +229,7 @@ pub struct Refusal {
 }
 
 /// Kinds of refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalCode {
     /// A `Hello` for this dataset has to be accepted first.

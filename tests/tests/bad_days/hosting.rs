@@ -208,3 +208,47 @@ fn disabled_datasets_are_listed_refused_and_not_waited_for() {
     assert_eq!(only.ask("GET", "/readyz", "").0, 200);
     shows(&all, &only, "logs", "refused", "disabled");
 }
+
+/// Of each dataset what it did, and in the log whose lines are whose.
+#[test]
+fn counters_and_log_lines_belong_to_their_dataset() {
+    let place = Place::new();
+    let json = ["--log-format", "json"];
+    let datasets = ["--dataset", "primary=*", "--dataset", "logs:append=*"];
+    let a = place.node("a").arguments(&datasets).start();
+    let b = place.node("b").arguments(&datasets).arguments(&json).peer(&a).start();
+    (0..3).for_each(|_| assert_eq!(append(&a, "logs"), 201));
+    b.put("orders", "k", &json!(1));
+    converged(&[&a, &b], "logs", "app");
+    converged(&[&a, &b], "primary", "orders");
+    let counters = |node: &Node, dataset: &str| node.dataset(dataset)["counters"].clone();
+    let of_logs = counters(&a, "logs");
+    assert_eq!((&of_logs["entries_written"], &of_logs["commits_received"]), (&json!(3), &json!(0)), "{of_logs}");
+    assert_eq!(counters(&b, "logs")["entries_received"], 3);
+    assert_eq!(
+        (&counters(&a, "primary")["entries_written"], &counters(&b, "primary")["entries_written"]),
+        (&json!(0), &json!(1))
+    );
+    let moved = |counters: &Value, kind: &str| {
+        let bytes = |way: &str| counters["messages"][kind][way].as_u64().unwrap_or(0);
+        (bytes("bytes_received") > 0, bytes("bytes_sent") > 0)
+    };
+    assert_eq!((moved(&of_logs, "pull"), moved(&of_logs, "push")), ((true, true), (false, false)), "records are pulled");
+    assert_eq!(moved(&counters(&b, "primary"), "push"), (true, true), "documents are pushed");
+
+    let log = b.log();
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of_dataset =
+        |line: &&Value| line["target"].as_str().is_some_and(|target| target.starts_with("anabranch_actors::dataset"));
+    let spans = |line: &Value| line["spans"].as_array().cloned().unwrap_or_default();
+    let named = |line: &Value| spans(line).iter().any(|span| span["dataset"].is_string());
+    let nameless: Vec<_> = lines.iter().filter(of_dataset).filter(|line| !named(line)).collect();
+    assert!(nameless.is_empty(), "{nameless:#?}");
+    let pulled = |line: &Value| spans(line).iter().any(|span| span["peer"] == a.peer_id.as_str()) && named(line);
+    assert!(lines.iter().any(pulled), "lines about a session name dataset and peer");
+    let mixed = |line: &&Value| {
+        let own = &line["fields"]["dataset"];
+        own.is_string() && spans(line).iter().any(|span| span["dataset"].is_string() && span["dataset"] != *own)
+    };
+    assert_eq!(lines.iter().filter(mixed).count(), 0, "no line is another dataset's");
+}

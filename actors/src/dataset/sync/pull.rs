@@ -13,8 +13,10 @@ use anabranch_protocol::replica::Verdict;
 use anabranch_protocol::wire::{Pull, Refusal, Request, Response};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::super::oplog::{Oplog, Received};
+use super::super::span;
 use super::Sync;
 use super::intake::{self, IntakeError};
 use crate::store::StoreError;
@@ -125,10 +127,13 @@ impl Sync {
             let Puller { peer, session, page_bytes, lacking, sync, .. } = puller;
             sync.do_send(PullEnded { peer, session, outcome, page_bytes, lacking });
         };
-        ctx.spawn(pull.into_actor(self));
+        ctx.spawn(pull.instrument(span::with_peer(peer)).into_actor(self));
     }
 
     fn pull_failed(&mut self, peer: PeerId, error: &PullError, ctx: &mut Context<Self>) {
+        if let PullError::Refused(refusal) = error {
+            self.heed(peer, refusal);
+        }
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         let (number, delay) = (session.number, session.next_delay());
         session.waiting = true;

@@ -11,9 +11,11 @@ use anabranch_protocol::id::PeerId;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Push, Pushed, Request, Response};
 use serde_bytes::ByteBuf;
+use tracing::Instrument as _;
 
 use super::super::clock::NotTaken;
 use super::super::confirmation::Stated;
+use super::super::span;
 use super::{PeerHolds, RECENT_BYTES_MAX, Sync};
 use crate::transport::Class;
 
@@ -90,7 +92,7 @@ impl Sync {
             frames.push(ByteBuf::from(commit.bytes_for(&session.tags)));
         }
         let request = Request::Push(Push { dataset: self.context.replica.dataset.to_wire(), frames });
-        let sent = self.context.transport.request(peer, Class::Interactive, request);
+        let sent = self.context.transport.request(peer, Class::Interactive, request).instrument(span::with_peer(peer));
         ctx.spawn(sent.into_actor(self).map(move |answer, actor, ctx| {
             let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
             session.pushing = false;
@@ -98,7 +100,9 @@ impl Sync {
                 Ok(Response::Pushed(pushed)) => actor.pushed(peer, &heads, pushed, ctx),
                 Ok(other) => {
                     actor.push_failed(peer, &format!("{other:?}"));
-                    actor.heed(peer, &other);
+                    if let Response::Refused(refusal) = other {
+                        actor.heed(peer, &refusal);
+                    }
                 }
                 Err(error) => actor.push_failed(peer, &error.to_string()),
             }
