@@ -10,6 +10,7 @@ mod new_dataset;
 mod not_yet;
 mod page;
 mod reach;
+pub(crate) mod shown;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

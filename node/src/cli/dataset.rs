@@ -6,8 +6,10 @@ use anabranch_protocol::id::DatasetId;
 use anabranch_protocol::wire::Kind;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value as Json};
+use ureq::http::Method;
 
-use super::query::{Node, QueryArgs};
+use super::client::Node;
+use super::query::QueryArgs;
 use crate::process::Failure;
 
 #[derive(Debug, Args)]
@@ -95,14 +97,16 @@ pub fn dataset(args: &DatasetArgs) -> Result<(), Failure> {
 
 fn tell(named: &Named, word: &str) -> Result<(), Failure> {
     let dataset = named.checked()?;
-    let answer = Node::of(&named.query)?.tell(&format!("/v1/datasets/{dataset}/{word}"))?;
+    let answer = Node::of(&named.query.node)?.tell(&format!("/v1/datasets/{dataset}/{word}"))?;
     say(named, &answer, &format!("{dataset} is {}", answer["now"].as_str().unwrap_or("told")));
     Ok(())
 }
 
 fn create(args: &CreateArgs) -> Result<(), Failure> {
     let dataset = args.named.checked()?;
-    let answer = Node::of(&args.named.query)?.give("/v1/datasets", &definition(&dataset, args))?;
+    let body = definition(&dataset, args).to_string();
+    let answer = Node::of(&args.named.query.node)?.send_reader(Method::POST, "/v1/datasets", &mut body.as_bytes())?;
+    let answer = Node::ok(answer)?;
     say(&args.named, &answer, &format!("{dataset} is created and {}", answer["state"].as_str().unwrap_or("told")));
     Ok(())
 }
@@ -122,11 +126,11 @@ fn definition(dataset: &DatasetId, args: &CreateArgs) -> Json {
 
 fn delete(args: &DeleteArgs) -> Result<(), Failure> {
     let dataset = args.named.checked()?;
-    let node = Node::of(&args.named.query)?;
+    let node = Node::of(&args.named.query.node)?;
     if !args.yes {
         ask(&dataset)?;
     }
-    let answer = node.delete(&format!("/v1/datasets/{dataset}"))?;
+    let answer = Node::ok(node.send_empty(Method::DELETE, &format!("/v1/datasets/{dataset}"))?)?;
     say(&args.named, &answer, &format!("{dataset} is {}", answer["now"].as_str().unwrap_or("deleted")));
     Ok(())
 }
