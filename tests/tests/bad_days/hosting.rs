@@ -3,7 +3,7 @@
 use anabranch_tests::process::{Node, converged, wait_for};
 use serde_json::{Value, json};
 
-use crate::world::Place;
+use crate::world::{Place, shipped};
 
 const RECORD: &str = "{\"line\":1}";
 
@@ -207,6 +207,33 @@ fn disabled_datasets_are_listed_refused_and_not_waited_for() {
     assert!(status == 403 && answer["detail"].as_str().is_some_and(|detail| detail.contains("multi_dataset")), "{answer}");
     assert_eq!(only.ask("GET", "/readyz", "").0, 200);
     shows(&all, &only, "logs", "refused", "disabled");
+}
+
+#[test]
+fn the_command_line_creates_and_deletes() {
+    let place = Place::new();
+    let node = place.node("node").start();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(shipped());
+        command.args(["dataset"]).args(arguments).args(["--node", &node.url]).stdin(std::process::Stdio::null());
+        let output = command.output().expect("the program runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("text"))
+    };
+    let (code, said) = run(&["create", "logs", "--kind", "append", "--collections", "app,access", "--json"]);
+    let created: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert_eq!(
+        (code, &created["kind"], &created["collections"]),
+        (Some(0), &json!("append"), &json!(["access", "app"])),
+        "{said}"
+    );
+    let (code, said) = run(&["create", "logs"]);
+    assert!(code == Some(1) && said.contains("exists"), "{said}");
+    let (code, said) = run(&["delete", "logs"]);
+    assert!(code == Some(2) && said.contains("--yes"), "nobody is there to be asked: {said}");
+    assert_eq!(run(&["delete", "logs", "--yes"]), (Some(0), "logs is deleted\n".to_owned()));
+    let (code, said) = run(&["delete", "logs", "--yes"]);
+    assert!(code == Some(1) && said.contains("no dataset"), "{said}");
 }
 
 /// Of each dataset what it did, and in the log whose lines are whose.
