@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use anabranch_protocol::conflict::Stamp;
 use anabranch_protocol::hlc::WallClock;
-use anabranch_protocol::id::{Collection, DatasetId, Key, PeerId, WriterId};
+use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage, PeerId, WriterId};
 use anabranch_protocol::replica::WriteRefusal;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
 pub use crate::dataset::aside::{DropAsideError, SetAside};
+pub use crate::dataset::counters::{Counts, MessageBytes};
+pub use crate::dataset::lineage::LineageSetting;
 pub use crate::dataset::supervisor::Order;
 
 /// A document or record.
@@ -54,6 +56,8 @@ pub struct DatasetInfo {
     pub dataset: DatasetId,
     /// What it holds.
     pub kind: Kind,
+    /// Whether it is meant to run.
+    pub enabled: bool,
     /// Whether it runs.
     pub state: DatasetState,
     /// Why it doesn't run, or what is wrong though it runs.
@@ -62,6 +66,8 @@ pub struct DatasetInfo {
     pub restarts: u64,
     /// What it holds and where it stands; none while it can't tell.
     pub contents: Option<DatasetContents>,
+    /// What it did since the node started.
+    pub counts: Counts,
     /// Damaged stores that were set aside and are kept until they are dropped.
     pub set_aside: Vec<SetAside>,
 }
@@ -91,6 +97,8 @@ pub struct DatasetContents {
     pub received_commits: u64,
     /// Commits refused since the dataset was opened.
     pub refused_commits: u64,
+    /// What it has in common with those it syncs with; zero while it is open to all.
+    pub lineage: Lineage,
 }
 
 /// A writer whose commits wait for this node's clock.
@@ -210,6 +218,23 @@ pub enum DatasetError {
     /// Its store failed to read.
     #[error("dataset {dataset} can't read its store: {reason}")]
     Storage { dataset: DatasetId, reason: String },
+}
+
+/// Why a dataset was not created. Nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// There is one of that name, running or not.
+    #[error("dataset {0} exists on this node")]
+    Exists(DatasetId),
+    /// More than a `Hello` can name.
+    #[error("a node has at most {limit} datasets")]
+    TooMany { limit: usize },
+    /// The operating system refuses another thread.
+    #[error("the system refuses another thread")]
+    NoThread,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
 }
 
 /// Why a write was not acknowledged.

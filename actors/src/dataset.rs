@@ -11,15 +11,18 @@
 pub mod aside;
 pub mod clock;
 pub mod confirmation;
+pub mod counters;
 mod damage;
 pub mod death_watch;
 mod handle;
 mod identity;
 mod layout;
 pub mod ledger;
+pub mod lineage;
 mod log;
 mod opener;
 pub mod oplog;
+mod span;
 pub mod store_thread;
 pub mod supervisor;
 pub mod sync;

@@ -26,6 +26,8 @@ pub trait Transport: Send + Sync + fmt::Debug {
     fn announce(&self, announce: Announce);
     /// Subscribes to announcements of a dataset.
     fn subscribe(&self, dataset: DatasetId);
+    /// Ends a subscription: the dataset is gone.
+    fn unsubscribe(&self, dataset: DatasetId);
     /// The peer's `Hello` was accepted for at least one dataset: remember its addresses and keep redialing it.
     fn accepted(&self, peer: PeerId, listen: Vec<String>);
     /// Closes the connections to a peer and leaves it alone for a while.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anabranch_actors::api::{ListQuery, PeerState, WriteError};
+use anabranch_actors::api::{LineageSetting, ListQuery, PeerState, WriteError};
 use anabranch_actors::node::{AccessSettings, Clock, DatasetSettings, NodeHandle, NodeSettings, SyncSettings};
 use anabranch_actors::store::{FaultEngine, FaultPlan, MemoryEngine, OpenError, Store, StoreEngine};
 use anabranch_actors::transport::{Class, EventSender, Transport, TransportError, TransportEvent};
@@ -135,6 +135,7 @@ impl Transport for Channels {
         }
     }
     fn subscribe(&self, _: DatasetId) {}
+    fn unsubscribe(&self, _: DatasetId) {}
     fn accepted(&self, _: PeerId, _: Vec<String>) {}
     fn disconnect(&self, _: PeerId, _: &str) {}
     fn listen_addresses(&self) -> Vec<String> {
@@ -168,7 +169,8 @@ fn start_on(network: &Arc<Network>, seed: u8, kind: Kind, clock: u64, engine: Ar
 
 fn dataset(kind: Kind, registration: Registration) -> DatasetSettings {
     let sync = SyncSettings { announce_interval: Duration::ZERO, anti_entropy_interval: Duration::from_secs(1), max_peers: 8 };
-    DatasetSettings { kind, registration, readers: Peers::All, writers: Peers::All, sync }
+    let lineage = LineageSetting::Open;
+    DatasetSettings { kind, lineage, registration, readers: Peers::All, writers: Peers::All, sync }
 }
 
 fn start_with(
@@ -187,6 +189,7 @@ fn start_with(
         cache_bytes: 1 << 20,
         max_clock_skew: Duration::from_secs(300),
         datasets,
+        disabled: BTreeMap::new(),
         access: AccessSettings::default(),
         engine,
         clock: Arc::new(TestClock(AtomicU64::new(clock))),

@@ -12,11 +12,12 @@ use anabranch_protocol::hlc::WallClock;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-
+use crate::hosting::Hosting;
 use crate::http::{self, Api, BodyBudget, NodePage};
 use crate::network::Network;
 use crate::process::Failure;
 use crate::process::data_dir::DataDir;
+use crate::process::definitions::Definitions;
 use crate::process::identity::NodeKey;
 use crate::process::incarnation;
 use crate::swarm::{self, SwarmConfig};
@@ -64,8 +65,14 @@ impl NodeBuilder {
     /// # Errors
     /// [`Failure::InUse`] if another process holds the data directory, otherwise [`Failure::Other`]. What was started is stopped.
     pub async fn start(self) -> Result<RunningNode, Failure> {
-        let Self { config, engine, clock } = self;
+        let Self { mut config, engine, clock } = self;
         let data_dir = DataDir::open(&config.data_dir)?;
+        let hosting = Definitions::in_data_dir(data_dir.path())
+            .and_then(|definitions| Hosting::start(definitions, &mut config))
+            .map_err(|error| Failure::other("can't read what datasets there are", error))?;
+        for (dataset, disabled) in &config.disabled {
+            tracing::warn!(%dataset, reason = disabled.reason, "the dataset does not run");
+        }
         let key = NodeKey::in_dir(data_dir.path())?;
         let incarnation = incarnation::of_dir(data_dir.path())?;
         let listener = http::bind(config.http.addr)
@@ -74,15 +81,15 @@ impl NodeBuilder {
 
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let network = start_network(&config, &key, &data_dir, events).await?;
-        let kinds = config.datasets.iter().map(|(id, dataset)| (id.clone(), dataset.kind)).collect();
         let settings = NodeSettings {
             identity: key.identity(),
             incarnation,
             data_dir: data_dir.path().to_owned(),
             cache_bytes: config.cache_bytes,
             max_clock_skew: config.max_clock_skew,
-            access: config.access,
-            datasets: config.datasets,
+            access: config.access.clone(),
+            datasets: config.datasets.clone(),
+            disabled: config.disabled.clone(),
             engine,
             clock: Arc::clone(&clock),
         };
@@ -92,16 +99,16 @@ impl NodeBuilder {
             node,
             network,
             clock,
-            kinds,
+            hosting,
             addr,
-            token: config.http.token,
+            token: config.http.token.clone(),
             data_dir: data_dir.path().to_owned(),
             started: Instant::now(),
             bodies: BodyBudget::default(),
             stopping,
         };
         let http = http::serve(listener, api.clone()).map_err(|error| Failure::other("can't serve HTTP", error))?;
-        Ok(RunningNode { api, http, stop, _data_dir: data_dir })
+        Ok(RunningNode { config, api, http, stop, _data_dir: data_dir })
     }
 }
 
@@ -128,6 +135,7 @@ async fn start_network(
 /// A node that runs. It holds its data directory until it is dropped.
 #[derive(Debug)]
 pub struct RunningNode {
+    config: Config,
     api: Api,
     http: ServerHandle,
     stop: watch::Sender<bool>,
@@ -135,6 +143,12 @@ pub struct RunningNode {
 }
 
 impl RunningNode {
+    /// What it runs with: the configuration, and the datasets that were created at run time before it started.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// What the node can be asked.
     #[must_use]
     pub fn handle(&self) -> &NodeHandle {

@@ -51,7 +51,7 @@ enum Command {
     Peers(query::QueryArgs),
     /// Show the datasets of a running node.
     Datasets(query::QueryArgs),
-    /// Pause, resume or restart a dataset of a running node.
+    /// Create, delete, pause, resume or restart a dataset of a running node.
     Dataset(dataset::DatasetArgs),
     /// Show a document.
     Get(documents::GetArgs),

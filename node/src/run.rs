@@ -50,8 +50,8 @@ pub fn run(options: &RunOptions, world: World) -> Result<(), Failure> {
 async fn live(config: Config, options: &RunOptions, world: World) -> Result<(), Failure> {
     // Before anything is started, so that no signal finds it half started.
     let mut signals = StopSignals::listen()?;
-    let node = NodeBuilder::new(config.clone(), world.engine).clock(world.clock).start().await?;
-    say_hello(&config, &node);
+    let node = NodeBuilder::new(config, world.engine).clock(world.clock).start().await?;
+    say_hello(&node);
     let signal = tokio::select! {
         biased;
         signal = signals.first() => signal,
@@ -85,9 +85,9 @@ async fn become_ready(node: &RunningNode, ready_file: Option<&Path>) -> Result<(
     Ok(())
 }
 
-fn say_hello(config: &Config, node: &RunningNode) {
+fn say_hello(node: &RunningNode) {
     let program = std::env::args().next().unwrap_or_else(|| "anabranch".to_owned());
-    let text = greeting::text(config, &node.page(), &program);
+    let text = greeting::text(node.config(), &node.page(), &program);
     // Who started the node may have closed its standard output; the node runs all the same.
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());

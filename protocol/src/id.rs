@@ -26,6 +26,9 @@ pub enum NameError {
     /// Text that is not a peer id.
     #[error("{0:?} is not a peer id of an ed25519 key (12D3KooW…)")]
     Peer(String),
+    /// Text that is not a lineage.
+    #[error("{0:?} is not a lineage: use 32 lower-case hex digits")]
+    Lineage(String),
     /// Text that is not a writer.
     #[error("{0:?} is not a writer")]
     Writer(String),
@@ -165,6 +168,20 @@ impl Epoch {
         bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
         bytes[6..].copy_from_slice(&random);
         Self(bytes)
+    }
+}
+
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl FromStr for Lineage {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| NameError::Lineage(text.to_owned()))
     }
 }
 
@@ -428,6 +445,16 @@ mod tests {
         assert!(early < late);
         assert!(early.to_string() < late.to_string());
         assert_eq!(late.to_string().parse::<Epoch>().unwrap(), late);
+    }
+
+    #[test]
+    fn a_lineage_has_one_spelling() {
+        let lineage = Lineage([0xab; 16]);
+        assert_eq!(lineage.to_string(), "ab".repeat(16));
+        assert_eq!(lineage.to_string().parse::<Lineage>().unwrap(), lineage);
+        for bad in ["", "ab", &"AB".repeat(16), &"ab".repeat(17)] {
+            assert!(bad.parse::<Lineage>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -2,3 +2,4 @@
 
 pub mod bad_peer;
 pub mod process;
+pub mod raw_peer;

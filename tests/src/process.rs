@@ -193,6 +193,22 @@ impl Node {
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1_024
     }
 
+    /// How many threads it has now.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.count_in_proc("task")
+    }
+
+    /// How many files it has open now.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.count_in_proc("fd")
+    }
+
+    fn count_in_proc(&self, what: &str) -> usize {
+        std::fs::read_dir(format!("/proc/{}/{what}", self.child.id())).map_or(0, Iterator::count)
+    }
+
     /// Sends a request that must be answered.
     ///
     /// # Panics

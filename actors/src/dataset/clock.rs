@@ -1,6 +1,6 @@
 //! Clock: publishes our vector, knows peers' vectors, watches skew; never touches the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +95,11 @@ pub struct Standings {
     pub reason: Option<String>,
 }
 
+/// A peer that this node's commits were pushed to did not take them in, and not because it waits for its clock.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct NotTaken(pub PeerId);
+
 /// Asks for [`Standings`].
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -128,6 +133,8 @@ pub struct Clock {
     parted: Arc<Parted>,
     unreadable: Vec<Unreadable>,
     bad_frames: BTreeMap<PeerId, BadFramesOf>,
+    /// Peers that did not take in commits of ours, until they have them.
+    not_taken_by: BTreeSet<PeerId>,
     _death_watch: DeathWatch,
 }
 
@@ -154,6 +161,7 @@ impl Clock {
             parted: Arc::default(),
             unreadable: Vec::new(),
             bad_frames: BTreeMap::new(),
+            not_taken_by: BTreeSet::new(),
             _death_watch: death_watch,
         }
     }
@@ -200,7 +208,10 @@ impl Clock {
             let BadFramesOf { count, fault, .. } = self.bad_frames.get(&peer)?;
             Some(format!("it sent bad commits in {count} messages; the last one: {fault}"))
         };
-        let reason = unreadable.map(|unreadable| unreadable.fault.to_string()).or(forked).or_else(bad);
+        let not_taken = || self.not_taken_by.contains(&peer).then(|| NOT_TAKEN.to_owned());
+        let forbidden = || self.forbidden_writer(theirs).map(refused_writer);
+        let reason = unreadable.map(|unreadable| unreadable.fault.to_string()).or(forked).or_else(forbidden);
+        let reason = reason.or_else(not_taken).or_else(bad);
         PeerDataset { state, lag_commits, lag, reason }
     }
 
@@ -241,8 +252,8 @@ impl Clock {
         if let Some(forked) = forked.min_by_key(|peer| *peer != self.me).and_then(|peer| self.fork_of(&peer)) {
             return Some(format!("diverged: {forked}"));
         }
-        if let Some(peer) = self.forbidden_writer() {
-            return Some(format!("commits of {peer} are refused: it is not among the dataset's `writers`"));
+        if let Some(peer) = self.peers.values().find_map(|theirs| self.forbidden_writer(theirs)) {
+            return Some(refused_writer(peer));
         }
         self.held.first().map(|held| {
             let ahead = humane(self.ahead(held.hlc));
@@ -253,16 +264,22 @@ impl Clock {
         })
     }
 
-    /// A peer whose commits some neighbour has and we refuse.
-    fn forbidden_writer(&self) -> Option<PeerId> {
+    /// A peer whose commits a neighbour has and we refuse.
+    fn forbidden_writer(&self, theirs: &VersionVector) -> Option<PeerId> {
         let refused =
             |(writer, head): &(&WriterId, &Head)| !self.writers.contains(&writer.peer) && head.seq > self.vector.seq(writer);
-        self.peers.values().find_map(|theirs| theirs.iter().find(refused).map(|(writer, _)| writer.peer))
+        theirs.iter().find(refused).map(|(writer, _)| writer.peer)
     }
 
     fn ahead(&self, hlc: Hlc) -> Duration {
         Duration::from_millis(hlc.millis().saturating_sub(self.wall.now().0))
     }
+}
+
+const NOT_TAKEN: &str = "the peer does not take in this node's commits: this node may not be among its `writers`";
+
+fn refused_writer(peer: PeerId) -> String {
+    format!("commits of {peer} are refused: it is not among the dataset's `writers`")
 }
 
 /// How far the clock of what `behind` lacks has gone on since what it has.
@@ -300,6 +317,9 @@ impl Handler<Told> for Clock {
 impl Handler<PeerHas> for Clock {
     type Result = ();
     fn handle(&mut self, PeerHas { peer, vector }: PeerHas, _: &mut Context<Self>) {
+        if vector.covers(&self.vector.of_peer(&self.me)) {
+            self.not_taken_by.remove(&peer);
+        }
         self.peers.insert(peer, vector);
     }
 }
@@ -346,6 +366,14 @@ impl Handler<Forget> for Clock {
         // It says so again when it is back, if it still does.
         self.held_by.remove(&peer);
         self.bad_frames.remove(&peer);
+        self.not_taken_by.remove(&peer);
+    }
+}
+
+impl Handler<NotTaken> for Clock {
+    type Result = ();
+    fn handle(&mut self, NotTaken(peer): NotTaken, _: &mut Context<Self>) {
+        self.not_taken_by.insert(peer);
     }
 }
 

@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::access::Peers;
-use anabranch_protocol::id::{Collection, DatasetId, Key, WriterId};
+use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage, WriterId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{WriteRequest, Written};
+use anabranch_protocol::wire::Kind;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use super::aside::{Asides, DropAsideError, SetAside};
 use super::clock::{AskStandings, Standings};
+use super::counters::Counters;
 use super::oplog::{LedgerStatus, Oplog, Status, Write};
-use super::supervisor::{DatasetSupervisor, Gate, Open, Order, Running, Shutdown, SupervisorContext};
+use super::span;
+use super::supervisor::{DatasetSupervisor, Gate, Open, Order, Running, Shutdown, SupervisorContext, TakeOn};
 use super::ticket::{Outcome, Ticket};
 use super::view::View;
 use crate::api::{
@@ -57,6 +60,8 @@ impl DatasetHandle {
         let (gate_sender, gate) = watch::channel(Gate::Idle);
         let (restarts_sender, restarts) = watch::channel(0);
         let arbiter = Arbiter::new().handle();
+        let span = span::of(&context.dataset);
+        arbiter.spawn_fn(move || span::enter_thread(span));
         let supervisor = DatasetSupervisor::new(context.clone(), gate_sender, restarts_sender);
         let supervisor = DatasetSupervisor::start_in_arbiter(&arbiter, |_| supervisor);
         Self {
@@ -71,14 +76,46 @@ impl DatasetHandle {
         }
     }
 
+    /// What it holds.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.context.settings.kind
+    }
+
+    /// What it did since the node started.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.context.counters
+    }
+
+    /// Takes on a peer's lineage if it holds nothing yet, not even documents that don't replicate; whether it is about to.
+    pub(crate) async fn take_on(&self, lineage: Lineage) -> bool {
+        let Some(running) = self.running_now() else { return false };
+        let Ok(Some(status)) = tokio::time::timeout(STATUS_TIMEOUT, ledger_status(&running)).await else { return false };
+        if status.log_bytes > 0 {
+            return false;
+        }
+        // Held on to, it would keep the store from being opened anew.
+        drop(running);
+        self.supervisor.do_send(TakeOn(lineage));
+        true
+    }
+
     /// Who may sync it.
     #[must_use]
     pub fn readers(&self) -> &Peers {
         &self.context.settings.readers
     }
 
-    fn dataset(&self) -> &DatasetId {
+    /// Its name.
+    #[must_use]
+    pub fn dataset(&self) -> &DatasetId {
         &self.context.dataset
+    }
+
+    /// Opens the dataset if it is idle; waits for nothing.
+    pub(crate) fn open(&self) {
+        self.supervisor.do_send(Open);
     }
 
     /// The dataset's children, once it is open.
@@ -88,7 +125,7 @@ impl DatasetHandle {
     pub async fn running(&self) -> Result<Running, DatasetError> {
         let mut gate = self.gate.clone();
         if matches!(*gate.borrow(), Gate::Idle) {
-            self.supervisor.do_send(Open);
+            self.open();
         }
         let settled = gate.wait_for(|gate| matches!(gate, Gate::Running(_) | Gate::Down { .. }));
         let unavailable = |state, reason: &str, retry_after| DatasetError::Unavailable {
@@ -214,9 +251,10 @@ impl DatasetHandle {
         let failed = |reason: String| DatasetError::Storage { dataset: self.dataset().clone(), reason };
         let done = async {
             let Ok(permit) = self.reads.clone().acquire_owned().await else { return Err(self.not_begun()) };
+            let span = span::of(self.dataset());
             let done = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                read(&running.view)
+                span.in_scope(|| read(&running.view))
             });
             match done.await {
                 Ok(outcome) => outcome.map_err(|error| failed(error.to_string())),
@@ -264,10 +302,12 @@ impl DatasetHandle {
         let mut info = DatasetInfo {
             dataset: self.dataset().clone(),
             kind: self.context.settings.kind,
+            enabled: true,
             state: DatasetState::Running,
             reason: None,
             restarts: *self.restarts.borrow(),
             contents: None,
+            counts: self.counters().counts(),
             set_aside: self.set_aside(),
         };
         let running = match tokio::time::timeout(STATUS_TIMEOUT, self.running()).await {
@@ -304,6 +344,7 @@ impl DatasetHandle {
             held: standings.held,
             received_commits: status.received_commits,
             refused_commits: status.refused_commits,
+            lineage: status.lineage,
         }
     }
 
@@ -313,11 +354,17 @@ impl DatasetHandle {
         tokio::time::timeout(STATUS_TIMEOUT, standings(&running)).await.ok().flatten()
     }
 
-    /// Stops the dataset: writes in flight finish, the store is closed.
-    pub async fn stop(&self) {
+    /// Stops the dataset: writes in flight finish, the store is closed. Callers are told the reason.
+    pub async fn stop(&self, reason: &'static str) {
         let (done, stopped) = oneshot::channel();
-        self.supervisor.do_send(Shutdown(done));
+        self.supervisor.do_send(Shutdown { reason, done });
         let _ = stopped.await;
+        let (done, left) = oneshot::channel();
+        self.arbiter.spawn_fn(move || {
+            span::leave_thread();
+            let _ = done.send(());
+        });
+        let _ = tokio::time::timeout(STATUS_TIMEOUT, left).await;
         self.arbiter.stop();
     }
 }

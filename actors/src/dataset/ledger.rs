@@ -13,7 +13,7 @@ use anabranch_protocol::codec;
 use anabranch_protocol::commit::{Commit, ForkError, ForkProof};
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
-use anabranch_protocol::id::{Collection, Epoch, Incarnation, WriterId};
+use anabranch_protocol::id::{Collection, Epoch, Incarnation, Lineage, WriterId};
 use anabranch_protocol::replica::{
     Line, ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest,
     WriterState, Written,
@@ -24,6 +24,7 @@ use anabranch_protocol::wire::Kind;
 pub use self::forks::Parted;
 use super::identity::directory_identity;
 use super::layout;
+use super::lineage::LineageChoice;
 use super::log::{self, Found};
 use super::view::{View, local_writer, record_index_keys};
 use crate::store::{OpenError, Store, StoreEngine, StoreError};
@@ -56,6 +57,13 @@ pub enum LedgerError {
     /// The store holds another kind of dataset.
     #[error("the store holds a dataset of kind {stored}, but {configured} is configured")]
     OtherKind { stored: String, configured: Kind },
+    /// The store has another lineage, which what it holds was signed under.
+    #[error(
+        "the store has {}, but {configured} is configured; nothing was changed: configure the lineage it has, or move its \
+         directory away to start without what it holds",
+        if *stored == Lineage::ZERO { "the open lineage".to_owned() } else { format!("lineage {stored}") }
+    )]
+    OtherLineage { stored: Lineage, configured: &'static str },
 }
 
 /// What a turn changed, for those who are told.
@@ -113,10 +121,29 @@ impl Ledger {
         settings: ReplicaSettings,
         entropy: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Self, LedgerError> {
+        let remembered = (settings.lineage != Lineage::ZERO).then_some(settings.lineage);
+        let lineage = LineageChoice { remembered, ..LineageChoice::default() };
+        Self::open_as(engine, directory, cache_bytes, settings, &lineage, entropy)
+    }
+
+    /// As [`Ledger::open`], where `lineage` decides which one it has; what the settings say of it does not count.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`], and [`LedgerError::OtherLineage`].
+    pub fn open_as(
+        engine: &dyn StoreEngine,
+        directory: &Path,
+        cache_bytes: u64,
+        mut settings: ReplicaSettings,
+        lineage: &LineageChoice,
+        entropy: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, LedgerError> {
         let store = engine.open(directory, cache_bytes)?;
         let identity = directory_identity(directory, entropy)?;
+        let known = check_format(&*store, settings.kind)?;
+        settings.lineage = settle_lineage(&*store, known.is_some(), lineage, entropy)?;
+        let incarnation = known.map_or_else(|| write_format(&*store, &settings, entropy), Ok)?;
         let view = Arc::new(View::new(store.clone(), &settings));
-        let incarnation = check_format(&*store, &settings, entropy)?;
         let saved = Saved { forks: forks::stored(&*store, &settings.dataset, settings.lineage)?, ..saved(&*store)? };
         let mut ledger = Self {
             mark: stored_mark(&*store)?,
@@ -460,23 +487,45 @@ impl anabranch_protocol::replica::Rows for Lenient<'_> {
     }
 }
 
-/// Checks what the store says of itself, or writes it into a new one.
-fn check_format(
+/// Checks what the store says of itself; nothing where it is new.
+fn check_format(store: &dyn Store, kind: Kind) -> Result<Option<Incarnation>, LedgerError> {
+    let Some(incarnation) = fact::<Incarnation>(store, META_INCARNATION)? else { return Ok(None) };
+    let found = number(store, META_FORMAT)?;
+    if found > FORMAT_VERSION {
+        return Err(LedgerError::NewerFormat { found });
+    }
+    let stored: String = fact(store, META_KIND)?.unwrap_or_default();
+    if stored != kind.to_string() {
+        return Err(LedgerError::OtherKind { stored, configured: kind });
+    }
+    Ok(Some(incarnation))
+}
+
+/// Decides the store's lineage. One that holds nothing may take it on, durably, before it holds anything.
+fn settle_lineage(
+    store: &dyn Store,
+    known: bool,
+    choice: &LineageChoice,
+    entropy: &mut dyn FnMut(&mut [u8]),
+) -> Result<Lineage, LedgerError> {
+    let stored = if known { Some(fact::<Lineage>(store, META_LINEAGE)?.unwrap_or(Lineage::ZERO)) } else { None };
+    let empty = stored_mark(store)?.arrival == 0 && store.last(b"l", b"m")?.is_none();
+    let settled = choice.of_store(stored, empty, entropy);
+    let lineage =
+        settled.map_err(|configured| LedgerError::OtherLineage { stored: stored.unwrap_or(Lineage::ZERO), configured })?;
+    if stored.is_some_and(|stored| stored != lineage) {
+        store.put(&layout::meta(META_LINEAGE), &layout::sealed(codec::encode(&lineage)))?;
+        store.barrier()?;
+    }
+    Ok(lineage)
+}
+
+/// Writes what a new store says of itself.
+fn write_format(
     store: &dyn Store,
     settings: &ReplicaSettings,
     entropy: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Incarnation, LedgerError> {
-    if let Some(incarnation) = fact::<Incarnation>(store, META_INCARNATION)? {
-        let found = number(store, META_FORMAT)?;
-        if found > FORMAT_VERSION {
-            return Err(LedgerError::NewerFormat { found });
-        }
-        let stored: String = fact(store, META_KIND)?.unwrap_or_default();
-        if stored != settings.kind.to_string() {
-            return Err(LedgerError::OtherKind { stored, configured: settings.kind });
-        }
-        return Ok(incarnation);
-    }
     let mut incarnation = Incarnation::ZERO;
     entropy(&mut incarnation.0);
     let put = |name, value: Vec<u8>| store.put(&layout::meta(name), &layout::sealed(value));

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
+use anabranch_protocol::id::Lineage;
 use anabranch_protocol::replica::ReplicaSettings;
 
 use super::aside::Asides;
 use super::damage::{Damage, WatchedStore};
 use super::layout;
 use super::ledger::{Ledger, LedgerError};
+use super::lineage::{self, LineageChoice};
 use super::oplog::fill_random;
 use crate::store::{OPEN_LIMIT, OpenError, Store, StoreEngine, StoreError, open_limit};
 
@@ -27,6 +29,8 @@ pub(super) struct Opener {
     pub directory: PathBuf,
     pub cache_bytes: u64,
     pub settings: ReplicaSettings,
+    /// What is configured, and what a peer offered.
+    pub lineage: LineageChoice,
     pub asides: Arc<Asides>,
     /// Told when the open store turns out to be damaged.
     pub damage: Damage,
@@ -81,15 +85,23 @@ impl Opener {
 
     fn attempt(&self) -> Result<Ledger, LedgerError> {
         let open = || {
-            let ledger = Ledger::open(self, &self.directory, self.cache_bytes, self.settings.clone(), &mut fill_random)?;
+            let lineage = LineageChoice { remembered: lineage::recall(&self.directory), ..self.lineage };
+            let settings = self.settings.clone();
+            let ledger = Ledger::open_as(self, &self.directory, self.cache_bytes, settings, &lineage, &mut fill_random)?;
             ledger.check()?;
             if self.audit {
                 ledger.audit()?;
             }
             self.mark_born()?;
+            self.remember(ledger.replica().settings().lineage)?;
             Ok(ledger)
         };
         catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| Err(StoreError::Corrupt(panic_text(&*panic)).into()))
+    }
+
+    fn remember(&self, lineage: Lineage) -> Result<(), LedgerError> {
+        let unwritten = |error| StoreError::Io(format!("{}: {error}", lineage::memory_of(&self.directory).display()));
+        Ok(lineage::remember(&self.directory, lineage).map_err(unwritten)?)
     }
 
     fn mark_born(&self) -> Result<(), LedgerError> {
@@ -110,7 +122,9 @@ impl StoreEngine for Opener {
         let born = dir.join(BORN).exists();
         let (engine, directory) = (self.engine.clone(), dir.to_owned());
         let (done, outcome) = mpsc::sync_channel(1);
+        let span = tracing::Span::current();
         let open = move || {
+            let _in_dataset = span.entered();
             let opened = catch_unwind(AssertUnwindSafe(|| engine.open(&directory, cache_bytes)));
             // Nobody waits any more after the time limit; the store that came late is dropped here.
             done.send(opened.map_err(|panic| panic_text(&*panic))).ok();
@@ -157,7 +171,8 @@ fn damage_of(error: &LedgerError) -> Option<String> {
         LedgerError::Open(OpenError::InUse(_) | OpenError::Io { .. })
         | LedgerError::Store(_)
         | LedgerError::NewerFormat { .. }
-        | LedgerError::OtherKind { .. } => None,
+        | LedgerError::OtherKind { .. }
+        | LedgerError::OtherLineage { .. } => None,
     }
 }
 

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use actix::prelude::*;
 use anabranch_protocol::commit::{Commit, ForkError, ForkProof};
 use anabranch_protocol::hlc::WallClock;
-use anabranch_protocol::id::{DatasetId, Incarnation};
+use anabranch_protocol::id::{DatasetId, Incarnation, Lineage};
 use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterState};
 use anabranch_protocol::vector::VersionVector;
 use tokio::sync::oneshot;
 
+use super::counters::Counters;
 use super::death_watch::DeathWatch;
 use super::ledger::{Committed, Ledger};
 use super::store_thread::StoreThread;
@@ -81,6 +82,8 @@ pub struct LedgerStatus {
     pub writer: WriterState,
     /// The life of the store.
     pub incarnation: Incarnation,
+    /// What it has in common with those it syncs with.
+    pub lineage: Lineage,
     /// The vector.
     pub vector: VersionVector,
     /// Commits of peers taken in since the start.
@@ -147,11 +150,18 @@ pub struct Oplog {
     /// Commits of peers taken in and refused since the start.
     received_commits: u64,
     refused_commits: u64,
+    counters: Arc<Counters>,
     death_watch: DeathWatch,
 }
 
 impl Oplog {
-    pub(super) fn new(dataset: DatasetId, store: StoreThread, clock: Arc<dyn WallClockSource>, death_watch: DeathWatch) -> Self {
+    pub(super) fn new(
+        dataset: DatasetId,
+        store: StoreThread,
+        clock: Arc<dyn WallClockSource>,
+        counters: Arc<Counters>,
+        death_watch: DeathWatch,
+    ) -> Self {
         Self {
             dataset,
             store,
@@ -163,6 +173,7 @@ impl Oplog {
             last_was_write: false,
             received_commits: 0,
             refused_commits: 0,
+            counters,
             death_watch,
         }
     }
@@ -201,6 +212,7 @@ impl Oplog {
         let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now)).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((undecided, committed))) => {
+                actor.counters.wrote(&committed);
                 // What did not fit this commit goes first into the next one.
                 for (request, begun) in undecided.requests.into_iter().zip(undecided.waiting).rev() {
                     begun.again(request).into_iter().for_each(|ticket| actor.writes.push_front(ticket));
@@ -220,6 +232,7 @@ impl Oplog {
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((verdicts, committed, bad_proof))) => {
                 actor.note(&verdicts);
+                actor.counters.received(&committed);
                 // Told before the reply: who hears of the vector finds the others informed.
                 let vector = committed.vector.clone();
                 actor.finish_turn(committed, ctx);
@@ -244,6 +257,7 @@ impl Oplog {
                 }
                 Verdict::Refused(refusal) => {
                     self.refused_commits += 1;
+                    self.counters.refused_commit();
                     tracing::warn!(dataset = %self.dataset, %refusal, "commit refused");
                 }
             }
@@ -350,6 +364,7 @@ fn status(ledger: &Ledger) -> LedgerStatus {
         fingerprint: replica.fingerprint(),
         writer: replica.writer(),
         incarnation: ledger.incarnation(),
+        lineage: replica.settings().lineage,
         vector: replica.vector().clone(),
         received_commits: 0,
         refused_commits: 0,

@@ -41,7 +41,9 @@ impl StoreThread {
         let (jobs, mut queue) = channel(JOBS_MAX);
         let (opened, when_opened) = oneshot::channel();
         let (closed, when_closed) = oneshot::channel();
+        let span = tracing::Span::current();
         std::thread::Builder::new().name(format!("store-{name}")).spawn(move || {
+            let _in_dataset = span.entered();
             // Dropped after the ledger, on a panic too: whoever opens the directory next waits for it.
             let _closed = closed;
             run(open, opened, &mut queue);

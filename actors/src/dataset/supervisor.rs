@@ -19,16 +19,18 @@ use tokio::time::Instant;
 use super::aside::Asides;
 use super::clock::{Clock, ClockSettings};
 use super::confirmation::{Confirmation, ConfirmationSettings};
+use super::counters::{Counted, Counters};
 use super::damage::{Damage, Damaged};
 use super::death_watch::{ChildEnded, DeathWatch};
 use super::ledger::{Committed, Ledger};
+use super::lineage::LineageChoice;
 use super::opener::Opener;
 use super::oplog::{Oplog, Stop, TellAlso, Told};
 use super::store_thread::{Started, StoreThread};
 use super::sync::{Sync, SyncContext};
 use super::view::View;
 use crate::api::DatasetState;
-use crate::node::{DatasetSettings, NodeSettings};
+use crate::node::{DatasetSettings, News, NodeSettings};
 use crate::store::{OPEN_LIMIT, open_limit};
 use crate::transport::SharedTransport;
 
@@ -100,10 +102,21 @@ pub enum Order {
     Resume,
 }
 
+/// Takes on the lineage of a peer, if the dataset holds nothing yet and has none: its store is opened anew with it. Callers wait
+/// meanwhile.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct TakeOn(pub Lineage);
+
 /// Stops the dataset; resolves once its store is closed.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Shutdown(pub oneshot::Sender<()>);
+pub struct Shutdown {
+    /// What callers are told meanwhile.
+    pub reason: &'static str,
+    /// Where it is said that it stopped.
+    pub done: oneshot::Sender<()>,
+}
 
 /// What a supervisor is started with.
 #[derive(Debug, Clone)]
@@ -113,10 +126,12 @@ pub(crate) struct SupervisorContext {
     pub node: NodeSettings,
     pub cache_bytes: u64,
     pub transport: SharedTransport,
-    /// Told each time the dataset runs anew, so that peers are greeted for it.
-    pub ready: mpsc::UnboundedSender<DatasetId>,
+    /// Told each time the dataset runs anew, so that peers are greeted for it, and when a peer refuses it.
+    pub news: mpsc::UnboundedSender<News>,
     /// What was set aside of this dataset.
     pub asides: Arc<Asides>,
+    /// What it did since the node started.
+    pub counters: Arc<Counters>,
 }
 
 impl SupervisorContext {
@@ -152,6 +167,8 @@ pub struct DatasetSupervisor {
     damaged: Option<String>,
     /// The store was once read as a whole in this process.
     audited: bool,
+    /// A peer's, for the next attempt.
+    offered: Option<Lineage>,
 }
 
 /// What the store says when it was opened.
@@ -160,6 +177,7 @@ struct Opened {
     view: Arc<View>,
     standing: Committed,
     incarnation: Incarnation,
+    lineage: Lineage,
 }
 
 impl DatasetSupervisor {
@@ -178,13 +196,14 @@ impl DatasetSupervisor {
             attempt: 0,
             damaged: None,
             audited: false,
+            offered: None,
         }
     }
 
-    fn replica_settings(&self) -> ReplicaSettings {
+    fn replica_settings(&self, lineage: Lineage) -> ReplicaSettings {
         ReplicaSettings {
             dataset: self.context.dataset.clone(),
-            lineage: Lineage::ZERO,
+            lineage,
             kind: self.context.settings.kind,
             identity: self.context.node.identity.clone(),
             registration: self.context.settings.registration.clone(),
@@ -198,7 +217,12 @@ impl DatasetSupervisor {
             engine: self.context.node.engine.clone(),
             directory: self.context.directory(),
             cache_bytes: self.context.cache_bytes,
-            settings: self.replica_settings(),
+            settings: self.replica_settings(Lineage::ZERO),
+            lineage: LineageChoice {
+                setting: self.context.settings.lineage,
+                offered: self.offered.take(),
+                ..LineageChoice::default()
+            },
             asides: self.context.asides.clone(),
             damage: Damage::new(self.attempt, ctx.address().recipient()),
             known_damage: self.damaged.take(),
@@ -226,9 +250,12 @@ impl DatasetSupervisor {
                 Ok(Err(_)) => return Err(Unopened::Failed("its store thread panicked while it opened the store".to_owned())),
                 Err(_) => return Err(Unopened::Hangs(format!("what the store holds was not read within {limit:?}"))),
             }
-            let facts = |ledger: &mut Ledger| (ledger.view().clone(), ledger.standing(), ledger.incarnation());
-            let (view, standing, incarnation) = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
-            Ok(Opened { store, view, standing, incarnation })
+            let facts = |ledger: &mut Ledger| {
+                (ledger.view().clone(), ledger.standing(), ledger.incarnation(), ledger.replica().settings().lineage)
+            };
+            let facts = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
+            let (view, standing, incarnation, lineage) = facts;
+            Ok(Opened { store, view, standing, incarnation, lineage })
         };
         ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| match opened {
             // Paused or restarted meanwhile: the store is closed again.
@@ -255,17 +282,19 @@ impl DatasetSupervisor {
         }
         self.generation += 1;
         self.audited = true;
-        let Opened { store, view, standing, incarnation } = opened;
+        let Opened { store, view, standing, incarnation, lineage } = opened;
         let vector = standing.vector.clone();
+        let counters = self.context.counters.clone();
+        let transport: SharedTransport = Arc::new(Counted { inner: self.context.transport.clone(), counters: counters.clone() });
         let (dataset, node) = (self.context.dataset.clone(), &self.context.node);
         let watch = |child| DeathWatch::new(ctx.address().recipient(), self.generation, child);
-        let replica = self.replica_settings();
+        let replica = self.replica_settings(lineage);
         let clock = ClockSettings {
             dataset: dataset.clone(),
             kind: replica.kind,
             me: node.identity.peer(),
             wall: node.clock.clone(),
-            transport: self.context.transport.clone(),
+            transport: transport.clone(),
             announce_interval: self.context.settings.sync.announce_interval,
             writers: replica.writers.clone(),
         };
@@ -277,19 +306,21 @@ impl DatasetSupervisor {
             incarnation,
             registration: replica.registration.clone(),
             wall: node.clock.clone(),
-            transport: self.context.transport.clone(),
+            transport: transport.clone(),
         };
         let confirmation = Confirmation::new(confirmation, vector.clone(), watch("confirmation")).start();
-        let oplog = Oplog::new(dataset, store.clone(), node.clock.clone(), watch("oplog")).start();
+        let oplog = Oplog::new(dataset, store.clone(), node.clock.clone(), counters.clone(), watch("oplog")).start();
         let sync = SyncContext {
             replica,
             sync: self.context.settings.sync.clone(),
             wall: node.clock.clone(),
-            transport: self.context.transport.clone(),
+            transport,
+            counters,
             view: view.clone(),
             oplog: oplog.clone(),
             clock: clock.clone(),
             confirmation: confirmation.clone(),
+            news: self.context.news.clone(),
         };
         let sync = Sync::new(sync, vector, watch("sync")).start();
         // Sync first: a push should be on its way before anything else is done about a commit.
@@ -303,7 +334,7 @@ impl DatasetSupervisor {
         self.gate.send_replace(Gate::Running(Running { oplog, clock, confirmation, sync, view }));
         tracing::info!(dataset = %self.context.dataset, generation = self.generation, "running");
         // The node is gone only when the process is.
-        let _ = self.context.ready.send(self.context.dataset.clone());
+        let _ = self.context.news.send(News::Ready(self.context.dataset.clone()));
     }
 
     /// Stops what is left of the children and lets go of the store.
@@ -434,11 +465,25 @@ impl Handler<Order> for DatasetSupervisor {
     }
 }
 
+impl Handler<TakeOn> for DatasetSupervisor {
+    type Result = ();
+    fn handle(&mut self, TakeOn(lineage): TakeOn, ctx: &mut Context<Self>) {
+        if self.stopping || !matches!(*self.gate.borrow(), Gate::Running(_)) {
+            return;
+        }
+        tracing::info!(dataset = %self.context.dataset, %lineage, "the empty dataset takes on the lineage of a peer");
+        self.offered = Some(lineage);
+        self.attempt += 1;
+        self.stop_children(Gate::Opening);
+        self.reopen(Duration::ZERO, ctx);
+    }
+}
+
 impl Handler<Shutdown> for DatasetSupervisor {
     type Result = ();
-    fn handle(&mut self, Shutdown(done): Shutdown, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Shutdown { reason, done }: Shutdown, ctx: &mut Context<Self>) {
         self.stopping = true;
-        let reason = "the node is stopping".to_owned();
+        let reason = reason.to_owned();
         self.stop_children(Gate::Down { state: DatasetState::Paused, reason, retry_after: Duration::from_secs(5) });
         let closed = self.closed.take();
         let close = async move {

@@ -22,19 +22,22 @@ use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
 use anabranch_protocol::replica::{ReceiveRefusal, ReplicaSettings, Verdict};
 use anabranch_protocol::vector::VersionVector;
-use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Request, Response};
-use tokio::sync::{Semaphore, oneshot};
+use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Refusal, Request, Response};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::Instrument as _;
 
 use self::forks::Suspicion;
 use self::session::Session;
 use self::stall::Stalls;
 use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds, Unreadable};
 use super::confirmation::{Audience, Confirmation};
+use super::counters::Counters;
 use super::death_watch::DeathWatch;
 use super::ledger::Parted;
 use super::oplog::{Oplog, PeerKnows, Stop, Told};
+use super::span;
 use super::view::View;
-use crate::node::{Clock as WallClockSource, SyncSettings};
+use crate::node::{Clock as WallClockSource, News, SyncSettings};
 use crate::transport::{Class, SharedTransport};
 
 /// Commits kept in memory so that a peer which just caught up by pulling goes on by push, bytes.
@@ -83,6 +86,15 @@ pub struct Announced {
     pub announce: Announce,
 }
 
+/// A peer answered that it does not sync this dataset any more.
+#[derive(Debug, Clone)]
+pub struct PeerNews {
+    /// Who.
+    pub peer: PeerId,
+    /// Why.
+    pub refusal: Refusal,
+}
+
 /// Asks how this dataset introduces itself.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -94,10 +106,12 @@ pub(super) struct SyncContext {
     pub sync: SyncSettings,
     pub wall: Arc<dyn WallClockSource>,
     pub transport: SharedTransport,
+    pub counters: Arc<Counters>,
     pub view: Arc<View>,
     pub oplog: Addr<Oplog>,
     pub clock: Addr<Clock>,
     pub confirmation: Addr<Confirmation>,
+    pub news: mpsc::UnboundedSender<News>,
 }
 
 /// See the module documentation.
@@ -197,7 +211,7 @@ impl Sync {
         // What is the same is what was asked about, not what was written since.
         let asked_about = self.vector.clone();
         let request = Request::Heads(Heads { dataset: self.dataset().to_wire(), digest: asked_about.digest() });
-        let asked = self.context.transport.request(peer, Class::Interactive, request);
+        let asked = self.context.transport.request(peer, Class::Interactive, request).instrument(span::with_peer(peer));
         ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| {
             let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
             session.comparing = false;
@@ -210,13 +224,27 @@ impl Sync {
                     let theirs = reply.heads.unwrap_or_else(|| (*asked_about).clone());
                     actor.learn(peer, &theirs, ctx);
                 }
-                Ok(other) => tracing::debug!(dataset = %actor.dataset(), %peer, answer = ?other, "heads were not compared"),
+                Ok(other) => {
+                    tracing::debug!(dataset = %actor.dataset(), %peer, answer = ?other, "heads were not compared");
+                    if let Response::Refused(refusal) = other {
+                        actor.heed(peer, &refusal);
+                    }
+                }
                 Err(error) => tracing::debug!(dataset = %actor.dataset(), %peer, %error, "heads were not compared"),
             }
             if again {
                 actor.compare(peer, ctx);
             }
         }));
+    }
+
+    /// A peer that does not sync this dataset any more is left alone; the node goes on asking it now and then.
+    fn heed(&self, peer: PeerId, refusal: &Refusal) {
+        if refusal.ends_session() {
+            let news = PeerNews { peer, refusal: refusal.clone() };
+            // The node is gone only when the process is.
+            let _ = self.context.news.send(News::Refused(self.dataset().clone(), news));
+        }
     }
 
     /// Writers that no pull should ask for now.
@@ -293,6 +321,7 @@ impl Actor for Sync {
 impl Handler<Accepted> for Sync {
     type Result = ();
     fn handle(&mut self, Accepted { peer, hello }: Accepted, ctx: &mut Context<Self>) {
+        let _session = span::with_peer(peer).entered();
         let tags = hello.registration.tags(self.dataset(), self.lineage());
         let own = hello.heads.of_peer(&self.context.replica.identity.peer());
         self.context.oplog.do_send(PeerKnows(own));

@@ -12,7 +12,8 @@ pub fn refuse(page: &Page) -> Result<(), ConfigError> {
     page.datasets.iter().try_for_each(|(name, dataset)| refuse_in_dataset(name, dataset))
 }
 
-fn refuse_in_dataset(name: &str, dataset: &DatasetPage) -> Result<(), ConfigError> {
+/// Refuses the first setting of a dataset that this version can't honour.
+pub fn refuse_in_dataset(name: &str, dataset: &DatasetPage) -> Result<(), ConfigError> {
     let everything = |words: &[String]| matches!(words, [word] if word == EVERYTHING);
     let default = SyncPage::default();
     let sync = &dataset.sync;

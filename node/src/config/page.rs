@@ -152,6 +152,8 @@ pub struct DatasetPage {
     pub kind: String,
     pub engine: String,
     pub enabled: bool,
+    /// `new`, or 32 hex digits. Left out: what the store has, or takes on from its peers.
+    pub lineage: Option<String>,
     #[serde(deserialize_with = "words")]
     pub collections: Vec<String>,
     #[serde(deserialize_with = "words")]
@@ -182,6 +184,7 @@ impl Default for DatasetPage {
             kind: "documents".to_owned(),
             engine: "sled".to_owned(),
             enabled: true,
+            lineage: None,
             collections: Vec::new(),
             collections_max: vec![EVERYTHING.to_owned()],
             policy: BTreeMap::new(),

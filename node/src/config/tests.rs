@@ -147,3 +147,26 @@ fn mdns_is_taken_where_the_build_has_it() {
     assert_eq!(judge("mdns = true", Overrides::default()).is_ok(), cfg!(feature = "mdns"));
     assert!(!judge("", Overrides::default()).unwrap().mdns);
 }
+
+#[test]
+fn what_does_not_run_is_known_and_says_why() {
+    let toml = "[datasets.primary]\n[datasets.logs]\nkind = 'append'\nenabled = false\n[datasets.more]";
+    let config = judge(toml, Overrides::default()).unwrap();
+    let logs = &config.disabled[&DatasetId::new("logs").unwrap()];
+    assert_eq!((config.datasets.len(), config.disabled.len(), logs.kind), (2, 1, anabranch_protocol::wire::Kind::Append));
+    assert!(logs.reason.contains("datasets.logs.enabled"), "{}", logs.reason);
+    let config = judge(&format!("{toml}\n[features]\nmulti_dataset = false"), Overrides::default()).unwrap();
+    assert_eq!((config.datasets.len(), config.disabled.len()), (1, 2));
+    assert_eq!(config.disabled[&DatasetId::new("more").unwrap()].reason, ONLY_PRIMARY);
+    assert!(refused("[datasets.a]\n[datasets.b]\nenabled = false\nkind = 'x'").contains("kind"));
+}
+
+#[test]
+fn a_lineage_is_new_or_spelled_out() {
+    let lineage_of = |text: &str| judge(&format!("[datasets.a]\nlineage = '{text}'"), Overrides::default());
+    let setting = |text: &str| lineage_of(text).unwrap().datasets[&DatasetId::new("a").unwrap()].lineage;
+    assert_eq!(setting("new"), LineageSetting::New);
+    assert_eq!(setting(&"0a".repeat(16)), LineageSetting::Fixed(Lineage([0x0a; 16])));
+    assert!(lineage_of("0a").unwrap_err().0.contains("32 lower-case hex digits"));
+    assert!(lineage_of(&"00".repeat(16)).unwrap_err().0.contains("leave it out"));
+}

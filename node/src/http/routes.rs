@@ -21,8 +21,8 @@ pub fn configure(app: &mut ServiceConfig) {
     path("/v1/peers", vec![get().to(peers::list), post().to(peers::dial)]);
     path("/v1/peers/{peer}", vec![delete().to(not_yet)]);
     path("/v1/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
-    path("/v1/datasets", vec![get().to(datasets::list), post().to(not_yet)]);
-    path("/v1/datasets/{d}", vec![get().to(datasets::show), delete().to(not_yet)]);
+    path("/v1/datasets", vec![get().to(datasets::list), post().to(datasets::create)]);
+    path("/v1/datasets/{d}", vec![get().to(datasets::show), delete().to(datasets::delete)]);
     path("/v1/datasets/{d}/restart", vec![post().to(operate::restart)]);
     path("/v1/datasets/{d}/pause", vec![post().to(operate::pause)]);
     path("/v1/datasets/{d}/resume", vec![post().to(operate::resume)]);

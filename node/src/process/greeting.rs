@@ -20,6 +20,9 @@ pub fn text(config: &Config, page: &NodePage, program: &str) -> String {
     for (id, dataset) in &config.datasets {
         lines.push(format!("dataset    {id} ({}) replicates {}", dataset.kind, replicated(dataset)));
     }
+    for (id, disabled) in &config.disabled {
+        lines.push(format!("dataset    {id} ({}) does not run; {}", disabled.kind, disabled.reason));
+    }
     lines.push(String::new());
     lines.push("A second node beside it:".to_owned());
     lines.push(format!("  {}", second_node(config, page, program)));

@@ -3,7 +3,7 @@
 //! Requests and announcements go through one bounded channel, refused when it is full. What may never be lost (subscriptions,
 //! verdicts about peers) is not queued at all: it is state, at most one entry per dataset or peer, which the task picks up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,7 +51,8 @@ pub(super) struct Wishes {
 
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    pub(super) subscribe: BTreeSet<DatasetId>,
+    /// The latest word on each dataset: to be heard of, or no more.
+    pub(super) subscribe: BTreeMap<DatasetId, bool>,
     pub(super) verdicts: BTreeMap<PeerId, Verdict>,
 }
 
@@ -205,7 +206,13 @@ impl Transport for SwarmHandle {
 
     fn subscribe(&self, dataset: DatasetId) {
         self.wishes.add(|wanted| {
-            wanted.subscribe.insert(dataset);
+            wanted.subscribe.insert(dataset, true);
+        });
+    }
+
+    fn unsubscribe(&self, dataset: DatasetId) {
+        self.wishes.add(|wanted| {
+            wanted.subscribe.insert(dataset, false);
         });
     }
 

@@ -246,8 +246,12 @@ impl SwarmTask {
 
     fn fulfil_wishes(&mut self) {
         let wanted = self.wishes.take();
-        for dataset in wanted.subscribe {
+        for (dataset, wanted) in wanted.subscribe {
             for topic in gossip::topics(&self.network_keys, &dataset) {
+                if !wanted {
+                    self.swarm.behaviour_mut().gossip().unsubscribe(&topic);
+                    continue;
+                }
                 if let Err(error) = self.swarm.behaviour_mut().gossip().subscribe(&topic) {
                     tracing::error!(%dataset, %error, "subscribing to announcements failed");
                 }

@@ -240,7 +240,7 @@ pub struct Refusal {
 }
 
 /// Kinds of refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalCode {
     /// A `Hello` for this dataset has to be accepted first.
@@ -302,6 +302,19 @@ impl Refusal {
         }
         reason.truncate(end);
         Self { code, reason }
+    }
+
+    /// As it is shown here when it is the peer's word: `here` and `there` in it are the peer's.
+    #[must_use]
+    pub fn by_peer(&self) -> Self {
+        Self { code: self.code, reason: format!("the peer says: {}", self.reason) }
+    }
+
+    /// Whether it ends what was agreed on before, as opposed to asking for another try.
+    #[must_use]
+    pub fn ends_session(&self) -> bool {
+        use RefusalCode::{Forbidden, Kind, Lineage, Policy, UnknownDataset};
+        matches!(self.code, Forbidden | Kind | Lineage | Policy | UnknownDataset)
     }
 
     pub(super) fn check(&self) -> Result<(), DecodeError> {

@@ -88,7 +88,15 @@ fn hello(dataset: Option<DatasetId>) -> Hello {
     // An open network has no proofs, a node behind NAT no addresses: one shape with, one without.
     let proofs = if dataset.is_some() { vec![Hash([0x33; 32])] } else { vec![] };
     let listen = if dataset.is_some() { vec!["/ip4/127.0.0.1/tcp/4001".into()] } else { vec![] };
-    Hello { versions: vec![1], nonce: Salt([0x44; 16]), proofs, incarnation: Incarnation([0x22; 16]), listen, datasets }
+    let (nonce, incarnation) = (Salt([0x44; 16]), Incarnation([0x22; 16]));
+    Hello { versions: vec![1], nonce, proofs, incarnation, listen, datasets, withdrawn: Vec::new() }
+}
+
+/// A `Hello` that takes a dataset back.
+fn withdrawing(dataset: Option<DatasetId>) -> Hello {
+    let refusal = Refusal::new(RefusalCode::UnknownDataset, "deleted");
+    let withdrawn = vec![DatasetReply { dataset, refusal }];
+    Hello { datasets: Vec::new(), withdrawn, ..hello(None) }
 }
 
 fn requests(d: Option<DatasetId>) -> Vec<(&'static str, Request)> {
@@ -96,6 +104,7 @@ fn requests(d: Option<DatasetId>) -> Vec<(&'static str, Request)> {
     let registration = Registration::of([collection(0)]);
     vec![
         ("hello", Request::Hello(hello(d.clone()))),
+        ("hello-withdrawn", Request::Hello(withdrawing(d.clone()))),
         ("heads", Request::Heads(Heads { dataset: d.clone(), digest: vector().digest() })),
         ("pull", Request::Pull(Pull { dataset: d.clone(), registration, wants, bytes_max: 65_536 })),
         ("push", Request::Push(Push { dataset: d.clone(), frames: vec![ByteBuf::from(primary_commit().to_bytes())] })),
@@ -185,6 +194,9 @@ fn shapes_encode_to_their_frozen_bytes() {
     for (name, bytes) in shapes() {
         let frozen = read(&name);
         assert_eq!(data_encoding::HEXLOWER.encode(&bytes), data_encoding::HEXLOWER.encode(&frozen), "{name} changed");
+    }
+    for (_, request) in requests(None) {
+        assert_eq!(codec::encoded_len(&request), request.encode().len());
     }
 }
 

@@ -13,8 +13,10 @@ use anabranch_protocol::replica::Verdict;
 use anabranch_protocol::wire::{Pull, Refusal, Request, Response};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::super::oplog::{Oplog, Received};
+use super::super::span;
 use super::Sync;
 use super::faults::BadFrames;
 use super::intake::{self, IntakeError, Opened};
@@ -133,12 +135,15 @@ impl Sync {
             let Puller { peer, session, page_bytes, lacking, sync, .. } = puller;
             sync.do_send(PullEnded { peer, session, outcome, page_bytes, lacking });
         };
-        ctx.spawn(pull.into_actor(self));
+        ctx.spawn(pull.instrument(span::with_peer(peer)).into_actor(self));
         self.watch_pull(peer, ctx);
     }
 
     fn pull_failed(&mut self, peer: PeerId, error: &PullError, ctx: &mut Context<Self>) {
         tracing::info!(dataset = %self.dataset(), %peer, %error, "a pull failed; it is tried again");
+        if let PullError::Refused(refusal) = error {
+            self.heed(peer, refusal);
+        }
         let stalled = matches!(error, PullError::Transport(TransportError::Timeout));
         let at_least = if stalled { self.stalls.note(peer, Instant::now()) } else { Duration::ZERO };
         self.back_off(peer, at_least, ctx);

@@ -11,8 +11,11 @@ use anabranch_protocol::id::PeerId;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Push, Pushed, Request, Response};
 use serde_bytes::ByteBuf;
+use tracing::Instrument as _;
 
+use super::super::clock::NotTaken;
 use super::super::confirmation::Stated;
+use super::super::span;
 use super::{PeerHolds, RECENT_BYTES_MAX, Sync};
 use crate::transport::Class;
 
@@ -93,13 +96,18 @@ impl Sync {
             frames.push(ByteBuf::from(commit.bytes_for(&session.tags)));
         }
         let request = Request::Push(Push { dataset: self.context.replica.dataset.to_wire(), frames });
-        let sent = self.context.transport.request(peer, Class::Interactive, request);
+        let sent = self.context.transport.request(peer, Class::Interactive, request).instrument(span::with_peer(peer));
         ctx.spawn(sent.into_actor(self).map(move |answer, actor, ctx| {
             let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
             session.pushing = false;
             match answer {
                 Ok(Response::Pushed(pushed)) => actor.pushed(peer, &heads, pushed, ctx),
-                Ok(other) => actor.push_failed(peer, &format!("{other:?}")),
+                Ok(other) => {
+                    actor.push_failed(peer, &format!("{other:?}"));
+                    if let Response::Refused(refusal) = other {
+                        actor.heed(peer, &refusal);
+                    }
+                }
                 Err(error) => actor.push_failed(peer, &error.to_string()),
             }
             actor.push(peer, ctx);
@@ -107,6 +115,7 @@ impl Sync {
     }
 
     fn pushed(&mut self, peer: PeerId, heads: &VersionVector, pushed: Pushed, ctx: &mut Context<Self>) {
+        let holds_back = !pushed.held.is_empty();
         self.context.clock.do_send(PeerHolds { peer, held: pushed.held });
         let statement = pushed.confirmation.verify(self.dataset(), self.lineage());
         if let (false, Some(session)) = (pushed.complete, self.sessions.get_mut(&peer)) {
@@ -115,6 +124,10 @@ impl Sync {
             let has = |writer| statement.as_ref().map_or(0, |statement| statement.vector.seq(writer));
             let refused = heads.iter().filter(|(writer, head)| has(writer) < head.seq);
             session.refused.extend(refused.map(|(writer, _)| *writer));
+            let me = self.context.replica.identity.peer();
+            if !holds_back && session.refused.iter().any(|writer| writer.peer == me) {
+                self.context.clock.do_send(NotTaken(peer));
+            }
         }
         match statement {
             Ok(statement) if statement.peer == peer => {

@@ -11,18 +11,29 @@ use anabranch_protocol::replica::Verdict;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Confirm, Heads, HeadsReply, Pull, Push, Pushed, Refusal, RefusalCode, Request, Response};
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 use super::super::clock::PeerHas;
 use super::super::confirmation::{StateFor, Stated};
+use super::super::counters::Counters;
 use super::super::oplog::Received;
+use super::super::span;
 use super::intake::{self, Opened};
 use super::{Inbound, Sync};
 
-type Reply = oneshot::Sender<Response>;
+/// Where an answer goes, and under which name it counts.
+struct Reply {
+    sender: oneshot::Sender<Response>,
+    kind: &'static str,
+    counters: Arc<Counters>,
+}
 
 impl Handler<Inbound> for Sync {
     type Result = ();
     fn handle(&mut self, Inbound { peer, request, reply }: Inbound, ctx: &mut Context<Self>) {
+        let _session = span::with_peer(peer).entered();
+        let counters = self.context.counters.clone();
+        let reply = Reply { sender: reply, kind: counters.asked(&request), counters };
         if !self.sessions.contains_key(&peer) {
             let reason = "say Hello for this dataset first";
             return answer(reply, Response::Refused(Refusal::new(RefusalCode::HelloFirst, reason)));
@@ -60,9 +71,10 @@ impl Sync {
         let tags = pull.registration.tags(self.dataset(), self.lineage());
         let view = self.context.view.clone();
         let bytes_max = usize::try_from(pull.bytes_max).unwrap_or(usize::MAX);
+        let session = Span::current();
         let page = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            view.page(&pull.wants, &tags, bytes_max)
+            session.in_scope(|| view.page(&pull.wants, &tags, bytes_max))
         });
         let dataset = self.dataset().clone();
         let served = async move {
@@ -82,7 +94,7 @@ impl Sync {
         let Ok(permit) = self.intakes.clone().try_acquire_owned() else {
             return answer(reply, refused(RefusalCode::Busy, "too many commits wait for the disk"));
         };
-        let verified = intake::verify(push.frames, self.dataset().clone(), self.lineage());
+        let verified = intake::verify(push.frames, self.dataset().clone(), self.lineage()).instrument(Span::current());
         ctx.spawn(verified.into_actor(self).map(move |verified, actor, ctx| match verified {
             Ok(Opened { commits, faults }) => {
                 actor.note_faults(peer, &faults, ctx);
@@ -170,6 +182,7 @@ fn refused(code: RefusalCode, reason: &str) -> Response {
 }
 
 fn answer(reply: Reply, response: Response) {
+    reply.counters.answered(reply.kind, &response);
     // A peer that went away needs no answer.
-    let _ = reply.send(response);
+    let _ = reply.sender.send(response);
 }
