@@ -9,20 +9,24 @@
 //! ```
 
 pub mod aside;
+mod budget;
 pub mod clock;
 pub mod confirmation;
 mod damage;
 pub mod death_watch;
 mod handle;
 mod identity;
+mod keeper;
 mod layout;
 pub mod ledger;
+mod life;
 mod log;
 mod opener;
 pub mod oplog;
 pub mod store_thread;
 pub mod supervisor;
 pub mod sync;
+mod tenancy;
 pub mod ticket;
 pub mod view;
 

@@ -95,7 +95,7 @@ pub struct Clock {
     peers: BTreeMap<PeerId, Arc<VersionVector>>,
     held: Vec<Held>,
     held_by: BTreeMap<PeerId, Vec<Held>>,
-    _death_watch: DeathWatch,
+    death_watch: DeathWatch,
 }
 
 impl Clock {
@@ -118,7 +118,7 @@ impl Clock {
             peers: BTreeMap::new(),
             held: Vec::new(),
             held_by: BTreeMap::new(),
-            _death_watch: death_watch,
+            death_watch,
         }
     }
 
@@ -213,6 +213,15 @@ fn humane(duration: Duration) -> String {
 
 impl Actor for Clock {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.death_watch.started(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        self.death_watch.stopping();
+        Running::Stop
+    }
 }
 
 impl Handler<Told> for Clock {

@@ -13,8 +13,10 @@ use tokio::time::Instant;
 
 use super::aside::{Asides, DropAsideError, SetAside};
 use super::clock::{AskStandings, Standings};
+use super::keeper::{CurrentSupervisor, keep};
+use super::life::Life;
 use super::oplog::{LedgerStatus, Oplog, Status, Write};
-use super::supervisor::{DatasetSupervisor, Gate, Open, Order, Running, Shutdown, SupervisorContext};
+use super::supervisor::{CLOSE_TIMEOUT, DiskHangs, Gate, Open, Order, Running, Shutdown, SupervisorContext, stopping};
 use super::ticket::{Outcome, Ticket};
 use super::view::View;
 use crate::api::{
@@ -42,9 +44,9 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct DatasetHandle {
     context: SupervisorContext,
-    supervisor: Addr<DatasetSupervisor>,
+    life: Arc<Life>,
+    supervisor: CurrentSupervisor,
     gate: watch::Receiver<Gate>,
-    restarts: watch::Receiver<u64>,
     waiting: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     reads_waiting: Arc<Semaphore>,
@@ -54,16 +56,14 @@ pub struct DatasetHandle {
 impl DatasetHandle {
     /// Starts the supervisor on an arbiter of its own; the store is opened with the first message.
     pub(crate) fn start(context: SupervisorContext) -> Self {
-        let (gate_sender, gate) = watch::channel(Gate::Idle);
-        let (restarts_sender, restarts) = watch::channel(0);
         let arbiter = Arbiter::new().handle();
-        let supervisor = DatasetSupervisor::new(context.clone(), gate_sender, restarts_sender);
-        let supervisor = DatasetSupervisor::start_in_arbiter(&arbiter, |_| supervisor);
+        let life = Life::new();
+        let supervisor = keep(context.clone(), life.clone(), &arbiter);
         Self {
             context,
+            gate: life.gate(),
+            life,
             supervisor,
-            gate,
-            restarts,
             waiting: Arc::new(Semaphore::new(WAITING_KIB_MAX as usize)),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             reads_waiting: Arc::new(Semaphore::new(READS_WAITING_MAX)),
@@ -88,7 +88,7 @@ impl DatasetHandle {
     pub async fn running(&self) -> Result<Running, DatasetError> {
         let mut gate = self.gate.clone();
         if matches!(*gate.borrow(), Gate::Idle) {
-            self.supervisor.do_send(Open);
+            self.supervisor.borrow().do_send(Open);
         }
         let settled = gate.wait_for(|gate| matches!(gate, Gate::Running(_) | Gate::Down { .. }));
         let unavailable = |state, reason: &str, retry_after| DatasetError::Unavailable {
@@ -171,8 +171,22 @@ impl DatasetHandle {
 
     /// Does what an operator asks; resolves once callers see it.
     pub async fn order(&self, order: Order) {
-        // A supervisor that ended is told of by every other answer.
-        let _ = self.supervisor.send(order).await;
+        let mut supervisor = self.supervisor.clone();
+        loop {
+            let current = supervisor.borrow_and_update().clone();
+            // One that panicked is followed by another, unless the dataset is on its way out.
+            if current.send(order).await.is_ok() || self.next_supervisor(&mut supervisor).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn next_supervisor(&self, supervisor: &mut CurrentSupervisor) -> Option<()> {
+        tokio::select! {
+            biased;
+            () = self.life.stopped() => None,
+            changed = supervisor.changed() => changed.ok(),
+        }
     }
 
     /// What is set aside of the dataset, as last seen.
@@ -212,18 +226,23 @@ impl DatasetHandle {
         let _waiting = self.reads_waiting.clone().try_acquire_owned().map_err(|_| self.overloaded(READS_WAITING_MAX))?;
         let running = self.running().await?;
         let failed = |reason: String| DatasetError::Storage { dataset: self.dataset().clone(), reason };
-        let done = async {
-            let Ok(permit) = self.reads.clone().acquire_owned().await else { return Err(self.not_begun()) };
-            let done = tokio::task::spawn_blocking(move || {
-                let _permit = permit;
-                read(&running.view)
-            });
-            match done.await {
-                Ok(outcome) => outcome.map_err(|error| failed(error.to_string())),
-                Err(_) => Err(failed("the read panicked".to_owned())),
+        let patience = self.context.node.disk_patience;
+        let no_answer = || Err(failed(format!("a read has not returned for {patience:?}")));
+        let Ok(permit) = tokio::time::timeout(patience, self.reads.clone().acquire_owned()).await else { return no_answer() };
+        let generation = running.generation;
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            read(&running.view)
+        });
+        match tokio::time::timeout(patience, done).await {
+            Ok(Ok(outcome)) => outcome.map_err(|error| failed(error.to_string())),
+            Ok(Err(_)) => Err(failed("the read panicked".to_owned())),
+            Err(_) => {
+                let reason = format!("the disk does not answer: a read has not returned for {patience:?}");
+                self.supervisor.borrow().do_send(DiskHangs { generation, reason });
+                no_answer()
             }
-        };
-        tokio::time::timeout(DISK_PATIENCE, done).await.unwrap_or_else(|_| Err(failed(NO_ANSWER.to_owned())))
+        }
     }
 
     /// A document or record.
@@ -266,7 +285,7 @@ impl DatasetHandle {
             kind: self.context.settings.kind,
             state: DatasetState::Running,
             reason: None,
-            restarts: *self.restarts.borrow(),
+            restarts: self.life.restarts(),
             contents: None,
             set_aside: self.set_aside(),
         };
@@ -313,11 +332,19 @@ impl DatasetHandle {
         tokio::time::timeout(STATUS_TIMEOUT, standings(&running)).await.ok().flatten()
     }
 
-    /// Stops the dataset: writes in flight finish, the store is closed.
+    /// Stops the dataset: writes in flight finish, the store is closed, and no other can be opened.
     pub async fn stop(&self) {
+        self.life.stop();
         let (done, stopped) = oneshot::channel();
-        self.supervisor.do_send(Shutdown(done));
-        let _ = stopped.await;
+        self.supervisor.borrow().do_send(Shutdown(done));
+        if stopped.await.is_err() {
+            // There is no supervisor at the moment, and there will be none.
+            self.life.stop_children(stopping());
+        }
+        match tokio::time::timeout(CLOSE_TIMEOUT, self.life.tenancy.lease()).await {
+            Ok(lease) => lease.keep_for_ever(),
+            Err(_) => tracing::error!(dataset = %self.dataset(), "the store has not closed for {CLOSE_TIMEOUT:?} and is left behind"),
+        }
         self.arbiter.stop();
     }
 }

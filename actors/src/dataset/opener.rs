@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use anabranch_protocol::replica::ReplicaSettings;
 
@@ -14,7 +14,9 @@ use super::aside::Asides;
 use super::damage::{Damage, WatchedStore};
 use super::layout;
 use super::ledger::{Ledger, LedgerError};
+use super::life::Life;
 use super::oplog::fill_random;
+use super::tenancy::Lease;
 use crate::store::{OPEN_LIMIT, OpenError, Store, StoreEngine, StoreError, open_limit};
 
 /// File that is written once a store holds what every store holds: from then on an empty one has lost it.
@@ -36,6 +38,9 @@ pub(super) struct Opener {
     pub audit: bool,
     /// Nobody waits any more: nothing is set aside.
     pub abandoned: Arc<AtomicBool>,
+    pub life: Arc<Life>,
+    /// The right to open the directory; none while an earlier store holds it.
+    pub lease: Mutex<Option<Lease>>,
 }
 
 impl Opener {
@@ -69,6 +74,7 @@ impl Opener {
         }
         match self.asides.set_aside(reason) {
             Ok(aside) => {
+                *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.life.tenancy.moved());
                 tracing::error!(%dataset, reason, path = %aside.path.display(), "the store was set aside; the dataset starts empty and is rebuilt from peers");
                 Ok(())
             }
@@ -107,27 +113,30 @@ impl StoreEngine for Opener {
     /// Opens the store on a thread of its own, with a time limit: damage makes engines panic or hang.
     fn open(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Store>, OpenError> {
         let corrupt = |reason: String| OpenError::Corrupt { dir: dir.display().to_string(), reason };
+        let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lease = lease.ok_or_else(|| OpenError::InUse(dir.display().to_string()))?;
         let born = dir.join(BORN).exists();
         let (engine, directory) = (self.engine.clone(), dir.to_owned());
         let (done, outcome) = mpsc::sync_channel(1);
         let open = move || {
             let opened = catch_unwind(AssertUnwindSafe(|| engine.open(&directory, cache_bytes)));
-            // Nobody waits any more after the time limit; the store that came late is dropped here.
-            done.send(opened.map_err(|panic| panic_text(&*panic))).ok();
+            // Nobody waits any more after the time limit; the store that came late is dropped here, and then the lease.
+            done.send(opened.map(|opened| (opened, lease)).map_err(|panic| panic_text(&*panic))).ok();
         };
         let limit = open_limit(dir, OPEN_LIMIT);
         let spawned = std::thread::Builder::new().name(format!("open-{}", self.settings.dataset)).spawn(open);
         spawned.map_err(|error| OpenError::Io { dir: dir.display().to_string(), reason: error.to_string() })?;
-        let store = match outcome.recv_timeout(limit) {
-            Ok(Ok(opened)) => opened?,
+        let (store, lease) = match outcome.recv_timeout(limit) {
+            Ok(Ok((opened, lease))) => (opened?, lease),
             Ok(Err(panic)) => return Err(corrupt(panic)),
             Err(_) => return Err(corrupt(format!("it did not open within {limit:?}"))),
         };
+        let store = Arc::new(WatchedStore::new(store, lease, self.damage.clone()));
         let lost = lost_everything(&*store, born).map_err(|error| corrupt(error.to_string()))?;
         if lost {
             return Err(corrupt("it opens, but what every store holds is gone".to_owned()));
         }
-        Ok(Arc::new(WatchedStore::new(store, self.damage.clone())))
+        Ok(store)
     }
 }
 

@@ -5,7 +5,7 @@
 //! never waits for them.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
@@ -104,29 +104,46 @@ pub struct Stop;
 #[derive(Default)]
 struct Group {
     requests: Vec<WriteRequest>,
-    waiting: VecDeque<Begun>,
+    waiting: Waiting,
+}
+
+/// Those who wait for a turn. Shared with the oplog: whoever waits for a disk that hangs is told by it.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<VecDeque<Begun>>>);
+
+impl Waiting {
+    fn take(&self) -> VecDeque<Begun> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Group {
     /// Writes what fits one commit and answers it from the store thread: whoever waits need not wait for the actor as well.
     /// What did not fit is left.
-    fn write(mut self, ledger: &mut Ledger, now: WallClock) -> Result<(Self, Committed), StoreError> {
-        match ledger.write(now, &self.requests, &mut fill_random) {
+    fn write(mut self, ledger: &mut Ledger, now: WallClock) -> Result<(Undecided, Committed), StoreError> {
+        let written = ledger.write(now, &self.requests, &mut fill_random);
+        // Nobody is left if it took so long that they were told otherwise.
+        let mut waiting = self.waiting.take();
+        match written {
             Ok((outcomes, committed)) => {
-                self.requests.drain(..outcomes.len());
-                let undecided = self.waiting.split_off(outcomes.len());
-                for (mut begun, outcome) in self.waiting.into_iter().zip(outcomes) {
+                let undecided = waiting.split_off(outcomes.len().min(waiting.len()));
+                let requests = self.requests.drain(outcomes.len()..);
+                let undecided = requests.zip(undecided).collect();
+                for (mut begun, outcome) in waiting.into_iter().zip(outcomes) {
                     begun.answer(outcome.map_err(WriteError::from));
                 }
-                Ok((Self { requests: self.requests, waiting: undecided }, committed))
+                Ok((undecided, committed))
             }
             Err(error) => {
-                self.waiting.iter_mut().for_each(|begun| begun.answer_failure(&error));
+                waiting.iter_mut().for_each(|begun| begun.answer_failure(&error));
                 Err(error)
             }
         }
     }
 }
+
+/// Requests that did not fit the commit, and who waits for them.
+type Undecided = Vec<(WriteRequest, Begun)>;
 
 /// See the module documentation.
 pub struct Oplog {
@@ -179,6 +196,7 @@ impl Oplog {
 
     fn start_writes(&mut self, ctx: &mut Context<Self>) {
         let mut group = Group::default();
+        let mut begun_all = VecDeque::new();
         let mut bytes = 0;
         while let Some(ticket) = self.writes.pop_front() {
             let weight = ticket.weight();
@@ -190,21 +208,26 @@ impl Oplog {
             bytes += weight;
             let (request, begun) = ticket.begin(&self.dataset);
             group.requests.push(request);
-            group.waiting.push_back(begun);
+            begun_all.push_back(begun);
         }
+        let waiting = Waiting(Arc::new(Mutex::new(begun_all)));
+        group.waiting = waiting.clone();
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
         let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now)).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((undecided, committed))) => {
                 // What did not fit this commit goes first into the next one.
-                for (request, begun) in undecided.requests.into_iter().zip(undecided.waiting).rev() {
+                for (request, begun) in undecided.into_iter().rev() {
                     begun.again(request).into_iter().for_each(|ticket| actor.writes.push_front(ticket));
                 }
                 actor.finish_turn(committed, ctx);
             }
             Ok(Err(error)) => actor.fail(&error, ctx),
-            Err(gone) => actor.fail(&gone, ctx),
+            Err(error) => {
+                waiting.take().iter_mut().for_each(|begun| begun.answer_unknown(&error));
+                actor.fail(&error, ctx);
+            }
         }));
     }
 
@@ -225,7 +248,7 @@ impl Oplog {
                 let _ = reply.send(Err(error.clone()));
                 actor.fail(&error, ctx);
             }
-            Err(gone) => actor.fail(&gone, ctx),
+            Err(error) => actor.fail(&error, ctx),
         }));
     }
 
@@ -270,6 +293,15 @@ pub(crate) fn fill_random(bytes: &mut [u8]) {
 
 impl Actor for Oplog {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.death_watch.started(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        self.death_watch.stopping();
+        Running::Stop
+    }
 }
 
 impl Handler<Write> for Oplog {
@@ -303,7 +335,7 @@ impl Handler<PeerKnows> for Oplog {
         ctx.spawn(learn.into_actor(self).map(|done, actor, ctx| match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => actor.fail(&error, ctx),
-            Err(gone) => actor.fail(&gone, ctx),
+            Err(error) => actor.fail(&error, ctx),
         }));
     }
 }

@@ -3,7 +3,6 @@
 //! Restarts back off exponentially. Past the budget the dataset is `failed`, says why, and is tried again slowly. Callers see the
 //! dataset's gate: they wait while it opens, and get a typed error while it is down; never a hang.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,34 +12,31 @@ use actix::prelude::*;
 use anabranch_protocol::id::{DatasetId, Incarnation, Lineage};
 use anabranch_protocol::replica::ReplicaSettings;
 use anabranch_protocol::vector::VersionVector;
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot};
 
 use super::aside::Asides;
+use super::budget::FAILED_RETRY;
 use super::clock::{Clock, ClockSettings};
 use super::confirmation::{Confirmation, ConfirmationSettings};
 use super::damage::{Damage, Damaged};
-use super::death_watch::{ChildEnded, DeathWatch};
+use super::death_watch::{ChildEnded, DeathWatch, look_at};
+use super::keeper::SupervisorWatch;
 use super::ledger::Ledger;
+use super::life::Life;
 use super::opener::Opener;
-use super::oplog::{Oplog, Stop, TellAlso};
+use super::oplog::{Oplog, TellAlso};
 use super::store_thread::{Started, StoreThread};
 use super::sync::{Sync, SyncContext};
+use super::tenancy::Lease;
 use super::view::View;
 use crate::api::DatasetState;
 use crate::node::{DatasetSettings, NodeSettings};
+use crate::probe::{Moment, ProbedActor, Role};
 use crate::store::{OPEN_LIMIT, open_limit};
 use crate::transport::SharedTransport;
 
-/// Restarts within [`BUDGET_WINDOW`] before the dataset counts as failed.
-const RESTARTS_MAX: usize = 10;
-/// Over which the budget of restarts counts.
-const BUDGET_WINDOW: Duration = Duration::from_secs(60);
-/// How often a failed dataset is tried again.
-const FAILED_RETRY: Duration = Duration::from_secs(30);
-/// How long the store thread of dead children may take to close its store.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the store of dead children may take to close until the dataset is called failed for it.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Past the time limit of its store, how long reading what it holds may take until the whole attempt counts as hanging.
 const RECOVER_GRACE: Duration = Duration::from_secs(15);
@@ -72,6 +68,8 @@ pub enum Gate {
 /// The children of a running dataset.
 #[derive(Debug, Clone)]
 pub struct Running {
+    /// Which set of children this is.
+    pub generation: u64,
     /// The only writer.
     pub oplog: Addr<Oplog>,
     /// Vectors.
@@ -101,10 +99,20 @@ pub enum Order {
     Resume,
 }
 
-/// Stops the dataset; resolves once its store is closed.
+/// Stops the dataset; resolves once its children were told. Its store is closed when its directory is free.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Shutdown(pub oneshot::Sender<()>);
+
+/// A read does not come back from the disk.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct DiskHangs {
+    /// Whose view was read.
+    pub generation: u64,
+    /// What is known.
+    pub reason: String,
+}
 
 /// What a supervisor is started with.
 #[derive(Debug, Clone)]
@@ -138,21 +146,13 @@ enum Unopened {
 /// See the module documentation.
 pub struct DatasetSupervisor {
     context: SupervisorContext,
-    gate: watch::Sender<Gate>,
-    restarts: watch::Sender<u64>,
-    generation: u64,
+    life: Arc<Life>,
+    /// Held beside the children, so that it can be given up.
     store: Option<StoreThread>,
-    closed: Option<oneshot::Receiver<()>>,
-    recent_restarts: VecDeque<Instant>,
-    backoff: ExponentialBackoff,
-    stopping: bool,
-    paused: bool,
+    generation: u64,
     /// Counts attempts to run: what belongs to an earlier one is too late.
     attempt: u64,
-    /// What the next attempt sets the store aside for.
-    damaged: Option<String>,
-    /// The store was once read as a whole in this process.
-    audited: bool,
+    watch: SupervisorWatch,
 }
 
 /// What the store says when it was opened.
@@ -164,22 +164,8 @@ struct Opened {
 }
 
 impl DatasetSupervisor {
-    pub(super) fn new(context: SupervisorContext, gate: watch::Sender<Gate>, restarts: watch::Sender<u64>) -> Self {
-        Self {
-            context,
-            gate,
-            restarts,
-            generation: 0,
-            store: None,
-            closed: None,
-            recent_restarts: VecDeque::new(),
-            backoff: backoff(),
-            stopping: false,
-            paused: false,
-            attempt: 0,
-            damaged: None,
-            audited: false,
-        }
+    pub(super) fn new(context: SupervisorContext, life: Arc<Life>, watch: SupervisorWatch) -> Self {
+        Self { context, life, store: None, generation: 0, attempt: 0, watch }
     }
 
     fn replica_settings(&self) -> ReplicaSettings {
@@ -194,7 +180,7 @@ impl DatasetSupervisor {
         }
     }
 
-    fn opener(&mut self, ctx: &mut Context<Self>, abandoned: Arc<AtomicBool>) -> Opener {
+    fn opener(&self, lease: Option<Lease>, ctx: &mut Context<Self>, abandoned: Arc<AtomicBool>) -> Opener {
         Opener {
             engine: self.context.node.engine.clone(),
             directory: self.context.directory(),
@@ -202,24 +188,27 @@ impl DatasetSupervisor {
             settings: self.replica_settings(),
             asides: self.context.asides.clone(),
             damage: Damage::new(self.attempt, ctx.address().recipient()),
-            known_damage: self.damaged.take(),
-            audit: !self.audited,
+            known_damage: self.life.damaged().take(),
+            audit: !self.life.audited.load(Ordering::Acquire),
             abandoned,
+            life: self.life.clone(),
+            lease: lease.into(),
         }
     }
 
-    fn open(&mut self, ctx: &mut Context<Self>) {
+    /// Opens the store. Without a lease, because an earlier store does not let go of the directory, only one that is set aside first.
+    fn open(&mut self, lease: Option<Lease>, ctx: &mut Context<Self>) {
         self.attempt += 1;
         let attempt = self.attempt;
         let abandoned = Arc::new(AtomicBool::new(false));
-        let opener = self.opener(ctx, abandoned.clone());
+        let opener = self.opener(lease, ctx, abandoned.clone());
         let limit = open_limit(&opener.directory, OPEN_LIMIT) + RECOVER_GRACE;
         let open = move || opener.open();
-        let Started { thread: store, opened, closed } = match StoreThread::start(self.context.dataset.as_str(), open) {
+        let patience = self.context.node.disk_patience;
+        let Started { thread: store, opened } = match StoreThread::start(self.context.dataset.as_str(), patience, open) {
             Ok(started) => started,
             Err(error) => return self.fail(&format!("its store thread can't be started: {error}"), ctx),
         };
-        self.closed = Some(closed);
         let opening = async move {
             match tokio::time::timeout(limit, opened).await {
                 Ok(Ok(Ok(()))) => {}
@@ -239,27 +228,31 @@ impl DatasetSupervisor {
             Err(Unopened::Hangs(reason)) => {
                 // The thread is left behind; should it ever come back, it must not touch what takes the store's place.
                 abandoned.store(true, Ordering::Release);
-                actor.closed = None;
-                actor.damaged = Some(reason.clone());
+                *actor.life.damaged() = Some(reason.clone());
                 actor.fail(&reason, ctx);
             }
         }));
     }
 
     fn start_children(&mut self, opened: Opened, ctx: &mut Context<Self>) {
-        if self.stopping {
+        if self.life.is_stopping() {
             return;
         }
-        if let Some(reason) = self.damaged.clone() {
+        let damaged = self.life.damaged().clone();
+        if let Some(reason) = damaged {
             drop(opened);
             return self.fail(&format!("its store is damaged: {reason}"), ctx);
         }
-        self.generation += 1;
-        self.audited = true;
+        let generation = self.life.next_generation();
+        self.generation = generation;
+        self.life.audited.store(true, Ordering::Release);
         let Opened { store, view, vector, incarnation } = opened;
         let vector = Arc::new(vector);
         let (dataset, node) = (self.context.dataset.clone(), &self.context.node);
-        let watch = |child| DeathWatch::new(ctx.address().recipient(), self.generation, child);
+        let watch = |child| {
+            let probed = ProbedActor::new(node.probe.clone(), dataset.clone(), child);
+            DeathWatch::new(self.life.clone(), ctx.address().recipient(), generation, probed)
+        };
         let replica = self.replica_settings();
         let clock = ClockSettings {
             dataset: dataset.clone(),
@@ -270,7 +263,7 @@ impl DatasetSupervisor {
             announce_interval: self.context.settings.sync.announce_interval,
             writers: replica.writers.clone(),
         };
-        let clock = Clock::new(clock, vector.clone(), watch("clock")).start();
+        let clock = Clock::new(clock, vector.clone(), watch(Role::Clock)).start();
         let confirmation = ConfirmationSettings {
             dataset: dataset.clone(),
             lineage: replica.lineage,
@@ -280,8 +273,8 @@ impl DatasetSupervisor {
             wall: node.clock.clone(),
             transport: self.context.transport.clone(),
         };
-        let confirmation = Confirmation::new(confirmation, vector.clone(), watch("confirmation")).start();
-        let oplog = Oplog::new(dataset, store.clone(), node.clock.clone(), watch("oplog")).start();
+        let confirmation = Confirmation::new(confirmation, vector.clone(), watch(Role::Confirmation)).start();
+        let oplog = Oplog::new(dataset.clone(), store.clone(), node.clock.clone(), watch(Role::Oplog)).start();
         let sync = SyncContext {
             replica,
             sync: self.context.settings.sync.clone(),
@@ -292,90 +285,108 @@ impl DatasetSupervisor {
             clock: clock.clone(),
             confirmation: confirmation.clone(),
         };
-        let sync = Sync::new(sync, vector, watch("sync")).start();
+        let sync = Sync::new(sync, vector, watch(Role::Sync)).start();
         // Sync first: a push should be on its way before anything else is done about a commit.
         oplog.do_send(TellAlso(sync.clone().recipient()));
         oplog.do_send(TellAlso(confirmation.clone().recipient()));
         oplog.do_send(TellAlso(clock.clone().recipient()));
         self.store = Some(store);
-        self.gate.send_replace(Gate::Running(Running { oplog, clock, confirmation, sync, view }));
-        tracing::info!(dataset = %self.context.dataset, generation = self.generation, "running");
+        self.life.run(Running { generation, oplog, clock, confirmation, sync, view });
+        tracing::info!(dataset = %self.context.dataset, generation, "running");
         // The node is gone only when the process is.
         let _ = self.context.ready.send(self.context.dataset.clone());
     }
 
     /// Stops what is left of the children and lets go of the store.
     fn stop_children(&mut self, gate: Gate) {
-        if let Gate::Running(running) = self.gate.send_replace(gate) {
-            running.oplog.do_send(Stop);
-            running.clock.do_send(Stop);
-            running.confirmation.do_send(Stop);
-            running.sync.do_send(Stop);
-        }
+        self.life.stop_children(gate);
         self.store = None;
     }
 
     /// Rebuilds everything from disk, after a delay, within the budget.
     fn fail(&mut self, reason: &str, ctx: &mut Context<Self>) {
-        if self.stopping || self.paused {
+        if self.life.is_stopping() || self.life.is_paused() {
             return;
         }
-        let now = Instant::now();
-        self.recent_restarts.push_back(now);
-        while self.recent_restarts.front().is_some_and(|at| now.duration_since(*at) > BUDGET_WINDOW) {
-            self.recent_restarts.pop_front();
-        }
-        if self.recent_restarts.len() == 1 {
-            self.backoff = backoff();
-        }
-        let spent = self.recent_restarts.len() > RESTARTS_MAX;
-        let state = if spent { DatasetState::Failed } else { DatasetState::Restarting };
-        let delay = if spent { FAILED_RETRY } else { self.backoff.next().unwrap_or(FAILED_RETRY) };
+        let (state, delay) = self.life.spend();
         tracing::error!(dataset = %self.context.dataset, reason, ?delay, state = state.as_str(), "the dataset went down");
         self.stop_children(Gate::Down { state, reason: reason.to_owned(), retry_after: delay.max(Duration::from_secs(1)) });
-        self.restarts.send_modify(|count| *count += 1);
-        self.reopen(delay, ctx);
+        self.reopen(delay, reason.to_owned(), ctx);
     }
 
-    /// Opens again once the store is closed.
-    fn reopen(&mut self, delay: Duration, ctx: &mut Context<Self>) {
+    /// Opens again once the store that was open before is closed.
+    fn reopen(&mut self, delay: Duration, reason: String, ctx: &mut Context<Self>) {
         let attempt = self.attempt;
-        let closed = self.closed.take();
-        let patience = if self.damaged.is_some() { DAMAGED_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
-        let pause = async move {
-            if let Some(closed) = closed {
-                // Resolves with an error when the thread ends: that is the signal. A hanging store is left behind.
-                let _ = tokio::time::timeout(patience, closed).await;
-            }
-            tokio::time::sleep(delay).await;
-        };
+        let pause = tokio::time::sleep(delay);
         ctx.spawn(pause.into_actor(self).map(move |(), actor, ctx| {
-            if !actor.stopping && !actor.paused && actor.attempt == attempt {
-                actor.open(ctx);
+            if actor.is_due(attempt) {
+                actor.open_when_closed(attempt, reason, ctx);
+            }
+        }));
+    }
+
+    fn is_due(&self, attempt: u64) -> bool {
+        self.attempt == attempt && !self.life.is_stopping() && !self.life.is_paused()
+    }
+
+    fn open_when_closed(&mut self, attempt: u64, reason: String, ctx: &mut Context<Self>) {
+        let patience = if self.life.damaged().is_some() { DAMAGED_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
+        let life = self.life.clone();
+        let closed = async move { tokio::time::timeout(patience, life.tenancy.lease()).await };
+        ctx.spawn(closed.into_actor(self).map(move |lease, actor, ctx| {
+            if !actor.is_due(attempt) {
+                return;
+            }
+            match lease {
+                Ok(lease) => actor.open(Some(lease), ctx),
+                // It is set aside: the old store keeps its files under another name.
+                Err(_) if actor.life.damaged().is_some() => actor.open(None, ctx),
+                Err(_) => {
+                    let still = format!("{reason}; its store has not closed for {CLOSE_TIMEOUT:?} and is waited for");
+                    tracing::error!(dataset = %actor.context.dataset, reason = still, "the dataset stays down");
+                    let state = DatasetState::Failed;
+                    actor.life.set_gate(Gate::Down { state, reason: still, retry_after: FAILED_RETRY });
+                    actor.open_when_closed(attempt, reason, ctx);
+                }
             }
         }));
     }
 }
 
-fn backoff() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(20))
-        .with_max_delay(Duration::from_secs(5))
-        .with_jitter()
-        .without_max_times()
-        .build()
-}
-
 impl Actor for DatasetSupervisor {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        look_at(&self.watch.probed.0, ctx);
+        if self.life.is_stopping() || matches!(*self.life.gate().borrow(), Gate::Idle) {
+            return;
+        }
+        // The one before it panicked.
+        if self.life.is_paused() {
+            self.life.set_gate(paused());
+        } else {
+            self.reopen(Duration::ZERO, "its supervisor panicked".to_owned(), ctx);
+        }
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> actix::Running {
+        self.watch.stopping();
+        actix::Running::Stop
+    }
+}
+
+fn paused() -> Gate {
+    let reason = "paused by its operator, until resumed or until the node starts again".to_owned();
+    Gate::Down { state: DatasetState::Paused, reason, retry_after: PAUSED_RETRY }
 }
 
 impl Handler<Open> for DatasetSupervisor {
     type Result = ();
     fn handle(&mut self, _: Open, ctx: &mut Context<Self>) {
-        if matches!(*self.gate.borrow(), Gate::Idle) && !self.stopping {
-            self.gate.send_replace(Gate::Opening);
-            self.open(ctx);
+        let idle = matches!(*self.life.gate().borrow(), Gate::Idle);
+        if idle && !self.life.is_stopping() {
+            self.life.set_gate(Gate::Opening);
+            self.reopen(Duration::ZERO, "it is opened".to_owned(), ctx);
         }
     }
 }
@@ -383,9 +394,21 @@ impl Handler<Open> for DatasetSupervisor {
 impl Handler<ChildEnded> for DatasetSupervisor {
     type Result = ();
     fn handle(&mut self, ended: ChildEnded, ctx: &mut Context<Self>) {
-        let current = ended.generation == self.generation && matches!(*self.gate.borrow(), Gate::Running(_));
-        if current {
-            let reason = ended.reason.unwrap_or_else(|| format!("its {} actor panicked", ended.child));
+        // Its siblings end because of it, one after the other.
+        if ended.generation == self.generation && self.store.is_some() {
+            self.watch.probed.0.at(Moment::ChildEnded);
+            self.fail(&ended.reason(), ctx);
+        }
+    }
+}
+
+impl Handler<DiskHangs> for DatasetSupervisor {
+    type Result = ();
+    fn handle(&mut self, DiskHangs { generation, reason }: DiskHangs, ctx: &mut Context<Self>) {
+        if generation == self.generation
+            && let Some(store) = self.store.take()
+        {
+            store.give_up();
             self.fail(&reason, ctx);
         }
     }
@@ -397,8 +420,8 @@ impl Handler<Damaged> for DatasetSupervisor {
         if attempt != self.attempt {
             return;
         }
-        self.damaged = Some(reason.clone());
-        if matches!(*self.gate.borrow(), Gate::Running(_)) {
+        *self.life.damaged() = Some(reason.clone());
+        if self.store.is_some() {
             self.fail(&format!("its store is damaged: {reason}"), ctx);
         }
     }
@@ -408,26 +431,25 @@ impl Handler<Order> for DatasetSupervisor {
     type Result = ();
     fn handle(&mut self, order: Order, ctx: &mut Context<Self>) {
         let resumed = match order {
-            _ if self.stopping => false,
+            _ if self.life.is_stopping() => false,
             Order::Pause => {
-                self.paused = true;
+                self.life.paused.store(true, Ordering::Release);
                 self.attempt += 1;
-                let reason = "paused by its operator, until resumed or until the node starts again".to_owned();
-                self.stop_children(Gate::Down { state: DatasetState::Paused, reason, retry_after: PAUSED_RETRY });
+                self.stop_children(paused());
                 false
             }
-            Order::Resume => self.paused,
+            Order::Resume => self.life.is_paused(),
             Order::Restart => true,
         };
         if resumed {
             tracing::info!(dataset = %self.context.dataset, ?order, "the dataset is opened anew");
-            self.paused = false;
+            self.life.paused.store(false, Ordering::Release);
+            self.life.forgive();
             self.attempt += 1;
-            self.recent_restarts.clear();
             let reason = "restarted by its operator".to_owned();
             let retry_after = Duration::from_secs(1);
-            self.stop_children(Gate::Down { state: DatasetState::Restarting, reason, retry_after });
-            self.reopen(Duration::ZERO, ctx);
+            self.stop_children(Gate::Down { state: DatasetState::Restarting, reason: reason.clone(), retry_after });
+            self.reopen(Duration::ZERO, reason, ctx);
         }
     }
 }
@@ -435,16 +457,16 @@ impl Handler<Order> for DatasetSupervisor {
 impl Handler<Shutdown> for DatasetSupervisor {
     type Result = ();
     fn handle(&mut self, Shutdown(done): Shutdown, ctx: &mut Context<Self>) {
-        self.stopping = true;
-        let reason = "the node is stopping".to_owned();
-        self.stop_children(Gate::Down { state: DatasetState::Paused, reason, retry_after: Duration::from_secs(5) });
-        let closed = self.closed.take();
-        let close = async move {
-            if let Some(closed) = closed {
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
-            }
-            let _ = done.send(());
-        };
-        ctx.spawn(close.into_actor(self).map(|(), _, ctx| ctx.stop()));
+        self.life.stop();
+        self.stop_children(stopping());
+        // Whoever asked may have gone.
+        let _ = done.send(());
+        ctx.stop();
     }
+}
+
+/// What callers see of a dataset of a node that is stopping.
+pub(super) fn stopping() -> Gate {
+    let reason = "the node is stopping".to_owned();
+    Gate::Down { state: DatasetState::Paused, reason, retry_after: Duration::from_secs(5) }
 }

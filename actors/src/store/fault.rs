@@ -9,7 +9,7 @@
 //!
 //! | part | values |
 //! |---|---|
-//! | call | `open`, `get`, `scan` (also for `last`), `put`, `delete`, `barrier` |
+//! | call | `open`, `get`, `scan` (also for `last`), `put`, `delete`, `barrier`; or an actor's moment, `clock.timer` say: see [`crate::probe`] |
 //! | fault | `error`, `enospc`, `corrupt`, `delay` (with `ms`), `panic`, `hang` (until the rule is gone) |
 //! | `when` | strike `before` the call reaches the wrapped store (default), or `after` it succeeded there |
 //! | `after` | let this many calls pass first, counted from when the rule was set; default 0 |
