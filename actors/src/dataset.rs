@@ -23,6 +23,8 @@ mod life;
 mod log;
 mod opener;
 pub mod oplog;
+mod overlay;
+mod room;
 pub mod store_thread;
 pub mod supervisor;
 pub mod sync;

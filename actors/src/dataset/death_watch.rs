@@ -25,6 +25,8 @@ pub struct ChildEnded {
     pub child: &'static str,
     /// Why, if it could tell; a panic can't.
     pub reason: Option<String>,
+    /// The disk is full. Nothing is broken: it is opened again at once, to be read, and callers wait for that.
+    pub full: bool,
 }
 
 impl ChildEnded {
@@ -44,13 +46,19 @@ pub struct DeathWatch {
 
 impl DeathWatch {
     pub(super) fn new(life: Arc<Life>, supervisor: Recipient<ChildEnded>, generation: u64, probed: ProbedActor) -> Self {
-        let ended = ChildEnded { generation, child: probed.role().as_str(), reason: None };
+        let ended = ChildEnded { generation, child: probed.role().as_str(), reason: None, full: false };
         Self { life, supervisor, ended, probed: Probed(probed) }
     }
 
     /// Leaves word why the child is about to stop.
     pub(super) fn because(&mut self, reason: String) {
         self.ended.reason = Some(reason);
+    }
+
+    /// Leaves word that the disk is full.
+    pub(super) fn because_full(&mut self) {
+        self.ended.full = true;
+        self.because("no space left on the disk".to_owned());
     }
 
     /// The child starts.

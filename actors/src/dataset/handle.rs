@@ -32,11 +32,14 @@ const WRITE_KIB_MIN: usize = 4;
 const READS_MAX: usize = 8;
 /// Reads that may wait for one of those.
 const READS_WAITING_MAX: usize = 256;
+/// How long a write waits in all; the oplog gives a disk that hangs up before that.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+const NO_ANSWER: &str = "it was not answered in time";
+/// How often a read is tried that finds a store which just stopped.
+const READ_TRIES: usize = 3;
 /// How long a caller waits for a dataset that is being opened.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a caller waits for a disk that does not answer. Whatever hangs keeps its place in the bounds above.
-const DISK_PATIENCE: Duration = Duration::from_secs(60);
-const NO_ANSWER: &str = "the disk did not answer in time";
+const FULL: &str = "no space left on the disk: it is read, and takes no writes until there is room";
 /// How long a status page waits for a dataset.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -133,7 +136,7 @@ impl DatasetHandle {
         loop {
             let (reply, outcome) = oneshot::channel();
             oplog.do_send(Write(Ticket::new(waiting.0, waiting.1, reply)));
-            match tokio::time::timeout(DISK_PATIENCE, outcome).await {
+            match tokio::time::timeout(WRITE_PATIENCE, outcome).await {
                 Ok(Ok(Outcome::Done(outcome))) => return outcome,
                 // The oplog ended before it began with this write: the next one takes it.
                 Ok(Ok(Outcome::NotBegun(request, permit))) => {
@@ -175,7 +178,11 @@ impl DatasetHandle {
         loop {
             let current = supervisor.borrow_and_update().clone();
             // One that panicked is followed by another, unless the dataset is on its way out.
-            if current.send(order).await.is_ok() || self.next_supervisor(&mut supervisor).await.is_none() {
+            if current.send(order).await.is_ok() {
+                return;
+            }
+            self.life.want();
+            if self.next_supervisor(&mut supervisor).await.is_none() {
                 return;
             }
         }
@@ -187,6 +194,16 @@ impl DatasetHandle {
             () = self.life.stopped() => None,
             changed = supervisor.changed() => changed.ok(),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn gate(&self) -> watch::Receiver<Gate> {
+        self.gate.clone()
+    }
+
+    #[cfg(test)]
+    pub(super) fn arbiter(&self) -> &ArbiterHandle {
+        &self.arbiter
     }
 
     /// What is set aside of the dataset, as last seen.
@@ -218,31 +235,60 @@ impl DatasetHandle {
         }
     }
 
-    /// Runs a read on a thread for blocking work.
+    /// Reads. A store that stopped meanwhile, between two turns as it were, is read again once it was opened again.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+        read: impl Fn(&View) -> Result<T, StoreError> + Send + Sync + 'static,
     ) -> Result<T, DatasetError> {
         let _waiting = self.reads_waiting.clone().try_acquire_owned().map_err(|_| self.overloaded(READS_WAITING_MAX))?;
-        let running = self.running().await?;
-        let failed = |reason: String| DatasetError::Storage { dataset: self.dataset().clone(), reason };
+        let read = Arc::new(read);
+        for _ in 0..READ_TRIES {
+            match self.read_once(read.clone()).await? {
+                (_, Ok(found)) => return Ok(found),
+                (generation, Err(StoreError::Poisoned)) => self.moved_on(generation).await,
+                (_, Err(error)) => return Err(self.not_read(error.to_string())),
+            }
+        }
+        Err(self.not_read(StoreError::Poisoned.to_string()))
+    }
+
+    /// Reads on a thread for blocking work; says of which set of children the view was.
+    async fn read_once<T: Send + 'static>(
+        &self,
+        read: Arc<impl Fn(&View) -> Result<T, StoreError> + Send + Sync + 'static>,
+    ) -> Result<(u64, Result<T, StoreError>), DatasetError> {
         let patience = self.context.node.disk_patience;
-        let no_answer = || Err(failed(format!("a read has not returned for {patience:?}")));
+        let no_answer = || Err(self.not_read(format!("a read has not returned for {patience:?}")));
+        // A dataset that is down says so at once. Its view is not held while this waits: it keeps the store open.
+        drop(self.running().await?);
         let Ok(permit) = tokio::time::timeout(patience, self.reads.clone().acquire_owned()).await else { return no_answer() };
+        let running = self.running().await?;
         let generation = running.generation;
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             read(&running.view)
         });
         match tokio::time::timeout(patience, done).await {
-            Ok(Ok(outcome)) => outcome.map_err(|error| failed(error.to_string())),
-            Ok(Err(_)) => Err(failed("the read panicked".to_owned())),
+            Ok(Ok(outcome)) => Ok((generation, outcome)),
+            Ok(Err(_)) => Err(self.not_read("the read panicked".to_owned())),
             Err(_) => {
                 let reason = format!("the disk does not answer: a read has not returned for {patience:?}");
                 self.supervisor.borrow().do_send(DiskHangs { generation, reason });
                 no_answer()
             }
         }
+    }
+
+    /// Waits, but not long, until a set of children is gone.
+    async fn moved_on(&self, generation: u64) {
+        let mut gate = self.gate.clone();
+        let gone = gate.wait_for(|gate| !matches!(gate, Gate::Running(running) if running.generation == generation));
+        // If it is still there the next try says what is wrong.
+        let _ = tokio::time::timeout(STATUS_TIMEOUT, gone).await;
+    }
+
+    fn not_read(&self, reason: String) -> DatasetError {
+        DatasetError::Storage { dataset: self.dataset().clone(), reason }
     }
 
     /// A document or record.
@@ -304,7 +350,7 @@ impl DatasetHandle {
             return DatasetInfo { reason: Some("it is busy and did not answer in time".to_owned()), ..info };
         };
         let standings = standings.unwrap_or_default();
-        info.reason.clone_from(&standings.reason);
+        info.reason = if running.full { Some(FULL.to_owned()) } else { standings.reason.clone() };
         info.contents = Some(self.contents(status, standings, running.view.size_bytes()));
         info
     }

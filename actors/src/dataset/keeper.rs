@@ -74,6 +74,7 @@ impl Keeper {
             tokio::select! {
                 biased;
                 () = self.life.stopped() => return,
+                () = self.life.wanted() => {}
                 () = tokio::time::sleep(delay) => {}
             }
             current.send_replace(self.supervisor().start());

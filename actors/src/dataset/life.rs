@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::budget::Budget;
@@ -34,6 +34,8 @@ pub(super) struct Life {
     /// What the next attempt sets the store aside for.
     pub damaged: Mutex<Option<String>>,
     stopping: watch::Sender<bool>,
+    /// An operator waits for a supervisor.
+    wanted: Notify,
 }
 
 impl Life {
@@ -49,6 +51,7 @@ impl Life {
             audited: AtomicBool::new(false),
             damaged: Mutex::default(),
             stopping: watch::Sender::new(false),
+            wanted: Notify::new(),
         })
     }
 
@@ -79,6 +82,16 @@ impl Life {
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
+    /// Asks for a supervisor before its time.
+    pub fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Resolves once somebody asked for a supervisor.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
     pub fn damaged(&self) -> MutexGuard<'_, Option<String>> {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,20 +114,20 @@ impl Life {
 
     /// Shuts the gate if it is still that of this child's siblings.
     pub fn child_ended(&self, ended: &ChildEnded) {
-        self.shut(|gate| matches!(gate, Gate::Running(running) if running.generation == ended.generation), &ended.reason());
+        let down = if ended.full { Gate::Opening } else { down(&ended.reason()) };
+        self.shut(|gate| matches!(gate, Gate::Running(running) if running.generation == ended.generation), down);
     }
 
     /// Shuts the gate, whatever the state.
     pub fn supervisor_ended(&self, reason: &str) {
-        self.shut(|_| true, reason);
+        self.shut(|_| true, down(reason));
     }
 
-    fn shut(&self, applies: impl FnOnce(&Gate) -> bool, reason: &str) {
+    fn shut(&self, applies: impl FnOnce(&Gate) -> bool, down: Gate) {
         let mut before = None;
         self.gate.send_if_modified(|gate| {
             let shut = applies(gate);
             if shut {
-                let down = Gate::Down { state: DatasetState::Restarting, reason: reason.to_owned(), retry_after: RETRY };
                 before = Some(std::mem::replace(gate, down));
             }
             shut
@@ -148,4 +161,8 @@ impl Life {
     fn children(&self) -> MutexGuard<'_, Option<Running>> {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn down(reason: &str) -> Gate {
+    Gate::Down { state: DatasetState::Restarting, reason: reason.to_owned(), retry_after: RETRY }
 }

@@ -16,6 +16,7 @@ use super::layout;
 use super::ledger::{Ledger, LedgerError};
 use super::life::Life;
 use super::oplog::fill_random;
+use super::overlay::Overlay;
 use super::tenancy::Lease;
 use crate::store::{OPEN_LIMIT, OpenError, Store, StoreEngine, StoreError, open_limit};
 
@@ -39,6 +40,8 @@ pub(super) struct Opener {
     /// Nobody waits any more: nothing is set aside.
     pub abandoned: Arc<AtomicBool>,
     pub life: Arc<Life>,
+    /// The disk is full: the store is read, and written only in memory.
+    pub full: AtomicBool,
     /// The right to open the directory; none while an earlier store holds it.
     pub lease: Mutex<Option<Lease>>,
 }
@@ -51,7 +54,7 @@ impl Opener {
         if let Some(reason) = known.filter(|_| self.directory.is_dir()) {
             self.set_aside(&reason)?;
         }
-        let opened = self.attempt();
+        let opened = self.attempt_full(self.attempt());
         let opened = match opened.as_ref().err().and_then(damage_of) {
             // A store in memory has no directory to be set aside.
             Some(reason) if self.directory.is_dir() => {
@@ -65,6 +68,18 @@ impl Opener {
             self.damage.arm();
         }
         opened
+    }
+
+    /// Opens once more, to be read only, where there is no space for what opening writes.
+    fn attempt_full(&self, opened: Result<Ledger, LedgerError>) -> Result<Ledger, LedgerError> {
+        if !matches!(&opened, Err(LedgerError::Open(OpenError::NoSpace(_)) | LedgerError::Store(StoreError::NoSpace))) {
+            return opened;
+        }
+        tracing::warn!(dataset = %self.settings.dataset, "no space left on the disk: the dataset is opened to be read only");
+        self.full.store(true, Ordering::Release);
+        let mut ledger = self.attempt()?;
+        ledger.read_only();
+        Ok(ledger)
     }
 
     fn set_aside(&self, reason: &str) -> Result<(), LedgerError> {
@@ -100,7 +115,7 @@ impl Opener {
 
     fn mark_born(&self) -> Result<(), LedgerError> {
         let born = self.directory.join(BORN);
-        if !self.directory.is_dir() || born.exists() {
+        if !self.directory.is_dir() || born.exists() || self.full.load(Ordering::Acquire) {
             return Ok(());
         }
         let written = File::create(&born).and_then(|file| file.sync_all());
@@ -136,7 +151,7 @@ impl StoreEngine for Opener {
         if lost {
             return Err(corrupt("it opens, but what every store holds is gone".to_owned()));
         }
-        Ok(store)
+        if self.full.load(Ordering::Acquire) { Ok(Arc::new(Overlay::new(store))) } else { Ok(store) }
     }
 }
 
@@ -163,7 +178,7 @@ fn damage_of(error: &LedgerError) -> Option<String> {
         LedgerError::Open(OpenError::Corrupt { reason, .. }) | LedgerError::Store(StoreError::Corrupt(reason)) => {
             Some(reason.clone())
         }
-        LedgerError::Open(OpenError::InUse(_) | OpenError::Io { .. })
+        LedgerError::Open(OpenError::InUse(_) | OpenError::NoSpace(_) | OpenError::Io { .. })
         | LedgerError::Store(_)
         | LedgerError::NewerFormat { .. }
         | LedgerError::OtherKind { .. } => None,

@@ -149,6 +149,8 @@ type Undecided = Vec<(WriteRequest, Begun)>;
 pub struct Oplog {
     dataset: DatasetId,
     store: StoreThread,
+    /// The disk is full: nothing is taken in.
+    full: bool,
     clock: Arc<dyn WallClockSource>,
     told: Vec<Recipient<Told>>,
     writes: VecDeque<Ticket>,
@@ -164,10 +166,17 @@ pub struct Oplog {
 }
 
 impl Oplog {
-    pub(super) fn new(dataset: DatasetId, store: StoreThread, clock: Arc<dyn WallClockSource>, death_watch: DeathWatch) -> Self {
+    pub(super) fn new(
+        dataset: DatasetId,
+        store: StoreThread,
+        full: bool,
+        clock: Arc<dyn WallClockSource>,
+        death_watch: DeathWatch,
+    ) -> Self {
         Self {
             dataset,
             store,
+            full,
             clock,
             told: Vec::new(),
             writes: VecDeque::new(),
@@ -181,6 +190,9 @@ impl Oplog {
     }
 
     fn next_turn(&mut self, ctx: &mut Context<Self>) {
+        if self.full {
+            return self.refuse_all();
+        }
         if self.in_flight {
             return;
         }
@@ -191,6 +203,17 @@ impl Oplog {
         } else if let Some(receive) = self.received.pop_front() {
             self.last_was_write = false;
             self.start_receive(receive, ctx);
+        }
+    }
+
+    /// The disk is full: whoever waits is told, and nothing is begun.
+    fn refuse_all(&mut self) {
+        for ticket in self.writes.drain(..) {
+            ticket.begin(&self.dataset).1.answer_failure(&StoreError::NoSpace);
+        }
+        for receive in self.received.drain(..) {
+            // Whoever asked may have gone.
+            let _ = receive.reply.send(Err(StoreError::NoSpace));
         }
     }
 
@@ -223,7 +246,7 @@ impl Oplog {
                 }
                 actor.finish_turn(committed, ctx);
             }
-            Ok(Err(error)) => actor.fail(&error, ctx),
+            Ok(Err(error)) => actor.store_failed(&error, ctx),
             Err(error) => {
                 waiting.take().iter_mut().for_each(|begun| begun.answer_unknown(&error));
                 actor.fail(&error, ctx);
@@ -246,7 +269,7 @@ impl Oplog {
             }
             Ok(Err(error)) => {
                 let _ = reply.send(Err(error.clone()));
-                actor.fail(&error, ctx);
+                actor.store_failed(&error, ctx);
             }
             Err(error) => actor.fail(&error, ctx),
         }));
@@ -276,6 +299,17 @@ impl Oplog {
             self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
         }
         self.next_turn(ctx);
+    }
+
+    fn store_failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        if matches!(error, StoreError::NoSpace) {
+            // What waits is told so too, rather than after the store was opened again.
+            self.full = true;
+            self.refuse_all();
+            self.death_watch.because_full();
+            return ctx.stop();
+        }
+        self.fail(error, ctx);
     }
 
     /// The store can't be trusted any more: everything is rebuilt from disk.
@@ -323,6 +357,10 @@ impl Handler<Receive> for Oplog {
 impl Handler<PeerKnows> for Oplog {
     type Result = ();
     fn handle(&mut self, PeerKnows(vector): PeerKnows, ctx: &mut Context<Self>) {
+        // Peers say so again when there is room.
+        if self.full {
+            return;
+        }
         let store = self.store.clone();
         let learn = async move {
             store
@@ -334,7 +372,7 @@ impl Handler<PeerKnows> for Oplog {
         };
         ctx.spawn(learn.into_actor(self).map(|done, actor, ctx| match done {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => actor.fail(&error, ctx),
+            Ok(Err(error)) => actor.store_failed(&error, ctx),
             Err(error) => actor.fail(&error, ctx),
         }));
     }

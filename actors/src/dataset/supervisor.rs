@@ -12,6 +12,7 @@ use actix::prelude::*;
 use anabranch_protocol::id::{DatasetId, Incarnation, Lineage};
 use anabranch_protocol::replica::ReplicaSettings;
 use anabranch_protocol::vector::VersionVector;
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::{mpsc, oneshot};
 
 use super::aside::Asides;
@@ -25,6 +26,7 @@ use super::ledger::Ledger;
 use super::life::Life;
 use super::opener::Opener;
 use super::oplog::{Oplog, TellAlso};
+use super::room::has_room;
 use super::store_thread::{Started, StoreThread};
 use super::sync::{Sync, SyncContext};
 use super::tenancy::Lease;
@@ -42,6 +44,9 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 const RECOVER_GRACE: Duration = Duration::from_secs(15);
 /// How long the store thread of a damaged store may take to let go of it.
 const DAMAGED_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How soon a full disk is tried again at first, and at last.
+const ROOM_RETRY_MIN: Duration = Duration::from_secs(1);
+const ROOM_RETRY_MAX: Duration = Duration::from_secs(30);
 /// What callers of a paused dataset are told to wait.
 const PAUSED_RETRY: Duration = Duration::from_secs(5);
 
@@ -70,6 +75,8 @@ pub enum Gate {
 pub struct Running {
     /// Which set of children this is.
     pub generation: u64,
+    /// The disk is full: it is read, and takes no writes.
+    pub full: bool,
     /// The only writer.
     pub oplog: Addr<Oplog>,
     /// Vectors.
@@ -152,6 +159,8 @@ pub struct DatasetSupervisor {
     generation: u64,
     /// Counts attempts to run: what belongs to an earlier one is too late.
     attempt: u64,
+    /// How long a full disk is left alone.
+    room_backoff: ExponentialBackoff,
     watch: SupervisorWatch,
 }
 
@@ -161,11 +170,13 @@ struct Opened {
     view: Arc<View>,
     vector: VersionVector,
     incarnation: Incarnation,
+    /// There is no space to write.
+    full: bool,
 }
 
 impl DatasetSupervisor {
     pub(super) fn new(context: SupervisorContext, life: Arc<Life>, watch: SupervisorWatch) -> Self {
-        Self { context, life, store: None, generation: 0, attempt: 0, watch }
+        Self { context, life, store: None, generation: 0, attempt: 0, room_backoff: room_backoff(), watch }
     }
 
     fn replica_settings(&self) -> ReplicaSettings {
@@ -192,6 +203,7 @@ impl DatasetSupervisor {
             audit: !self.life.audited.load(Ordering::Acquire),
             abandoned,
             life: self.life.clone(),
+            full: AtomicBool::new(false),
             lease: lease.into(),
         }
     }
@@ -216,9 +228,11 @@ impl DatasetSupervisor {
                 Ok(Err(_)) => return Err(Unopened::Failed("its store thread panicked while it opened the store".to_owned())),
                 Err(_) => return Err(Unopened::Hangs(format!("what the store holds was not read within {limit:?}"))),
             }
-            let facts = |ledger: &mut Ledger| (ledger.view().clone(), ledger.replica().vector().clone(), ledger.incarnation());
-            let (view, vector, incarnation) = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
-            Ok(Opened { store, view, vector, incarnation })
+            let facts = |ledger: &mut Ledger| {
+                (ledger.view().clone(), ledger.replica().vector().clone(), ledger.incarnation(), ledger.is_read_only())
+            };
+            let (view, vector, incarnation, full) = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
+            Ok(Opened { store, view, vector, incarnation, full })
         };
         ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| match opened {
             // Paused or restarted meanwhile: the store is closed again.
@@ -246,7 +260,7 @@ impl DatasetSupervisor {
         let generation = self.life.next_generation();
         self.generation = generation;
         self.life.audited.store(true, Ordering::Release);
-        let Opened { store, view, vector, incarnation } = opened;
+        let Opened { store, view, vector, incarnation, full } = opened;
         let vector = Arc::new(vector);
         let (dataset, node) = (self.context.dataset.clone(), &self.context.node);
         let watch = |child| {
@@ -274,7 +288,7 @@ impl DatasetSupervisor {
             transport: self.context.transport.clone(),
         };
         let confirmation = Confirmation::new(confirmation, vector.clone(), watch(Role::Confirmation)).start();
-        let oplog = Oplog::new(dataset.clone(), store.clone(), node.clock.clone(), watch(Role::Oplog)).start();
+        let oplog = Oplog::new(dataset.clone(), store.clone(), full, node.clock.clone(), watch(Role::Oplog)).start();
         let sync = SyncContext {
             replica,
             sync: self.context.settings.sync.clone(),
@@ -291,8 +305,13 @@ impl DatasetSupervisor {
         oplog.do_send(TellAlso(confirmation.clone().recipient()));
         oplog.do_send(TellAlso(clock.clone().recipient()));
         self.store = Some(store);
-        self.life.run(Running { generation, oplog, clock, confirmation, sync, view });
-        tracing::info!(dataset = %self.context.dataset, generation, "running");
+        self.life.run(Running { generation, full, oplog, clock, confirmation, sync, view });
+        tracing::info!(dataset = %self.context.dataset, generation, full, "running");
+        if full {
+            self.look_for_room(ctx);
+        } else {
+            self.room_backoff = room_backoff();
+        }
         // The node is gone only when the process is.
         let _ = self.context.ready.send(self.context.dataset.clone());
     }
@@ -301,6 +320,32 @@ impl DatasetSupervisor {
     fn stop_children(&mut self, gate: Gate) {
         self.life.stop_children(gate);
         self.store = None;
+    }
+
+    /// The disk is full, or no more: opens again, while callers wait.
+    fn open_again(&mut self, ctx: &mut Context<Self>) {
+        self.stop_children(Gate::Opening);
+        self.reopen(Duration::ZERO, "it is opened again, for its disk is or was full".to_owned(), ctx);
+    }
+
+    /// After a while, and until there is room on the disk.
+    fn look_for_room(&mut self, ctx: &mut Context<Self>) {
+        let (generation, directory) = (self.generation, self.context.directory());
+        let delay = self.room_backoff.next().unwrap_or(ROOM_RETRY_MAX);
+        let look = async move {
+            tokio::time::sleep(delay).await;
+            tokio::task::spawn_blocking(move || has_room(&directory)).await.unwrap_or(false)
+        };
+        ctx.spawn(look.into_actor(self).map(move |has_room, actor, ctx| {
+            if generation != actor.generation || actor.store.is_none() {
+                return;
+            }
+            if has_room {
+                actor.open_again(ctx);
+            } else {
+                actor.look_for_room(ctx);
+            }
+        }));
     }
 
     /// Rebuilds everything from disk, after a delay, within the budget.
@@ -353,6 +398,15 @@ impl DatasetSupervisor {
     }
 }
 
+fn room_backoff() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(ROOM_RETRY_MIN)
+        .with_max_delay(ROOM_RETRY_MAX)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
 impl Actor for DatasetSupervisor {
     type Context = Context<Self>;
 
@@ -397,7 +451,11 @@ impl Handler<ChildEnded> for DatasetSupervisor {
         // Its siblings end because of it, one after the other.
         if ended.generation == self.generation && self.store.is_some() {
             self.watch.probed.0.at(Moment::ChildEnded);
-            self.fail(&ended.reason(), ctx);
+            if ended.full {
+                self.open_again(ctx);
+            } else {
+                self.fail(&ended.reason(), ctx);
+            }
         }
     }
 }
@@ -470,3 +528,6 @@ pub(super) fn stopping() -> Gate {
     let reason = "the node is stopping".to_owned();
     Gate::Down { state: DatasetState::Paused, reason, retry_after: Duration::from_secs(5) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,7 @@ fn refuse_open(fault: Option<Fault>, dir: &Path) -> Result<(), OpenError> {
     let dir = dir.display().to_string();
     match fault {
         None => Ok(()),
-        Some(Fault::NoSpace) => Err(OpenError::Io { dir, reason: "no space left on the disk (injected)".to_owned() }),
+        Some(Fault::NoSpace) => Err(OpenError::NoSpace(dir)),
         Some(Fault::Corrupt) => Err(OpenError::Corrupt { dir, reason: "injected".to_owned() }),
         Some(_) => Err(OpenError::Io { dir, reason: "injected".to_owned() }),
     }
