@@ -25,8 +25,19 @@ pub struct ChildEnded {
     pub child: &'static str,
     /// Why, if it could tell; a panic can't.
     pub reason: Option<String>,
+    /// What callers are to expect.
+    pub how: Ending,
+}
+
+/// What comes after the end of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Something broke: everything is rebuilt, soon.
+    Broken,
+    /// The disk hangs: nobody knows for how long, and nobody waits for it.
+    DiskHangs,
     /// The disk is full. Nothing is broken: it is opened again at once, to be read, and callers wait for that.
-    pub full: bool,
+    DiskFull,
 }
 
 impl ChildEnded {
@@ -46,7 +57,7 @@ pub struct DeathWatch {
 
 impl DeathWatch {
     pub(super) fn new(life: Arc<Life>, supervisor: Recipient<ChildEnded>, generation: u64, probed: ProbedActor) -> Self {
-        let ended = ChildEnded { generation, child: probed.role().as_str(), reason: None, full: false };
+        let ended = ChildEnded { generation, child: probed.role().as_str(), reason: None, how: Ending::Broken };
         Self { life, supervisor, ended, probed: Probed(probed) }
     }
 
@@ -57,8 +68,14 @@ impl DeathWatch {
 
     /// Leaves word that the disk is full.
     pub(super) fn because_full(&mut self) {
-        self.ended.full = true;
+        self.ended.how = Ending::DiskFull;
         self.because("no space left on the disk".to_owned());
+    }
+
+    /// Leaves word that the disk hangs.
+    pub(super) fn because_it_hangs(&mut self, reason: String) {
+        self.ended.how = Ending::DiskHangs;
+        self.because(reason);
     }
 
     /// The child starts.

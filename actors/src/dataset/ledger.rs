@@ -516,4 +516,6 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
 mod verify;
 
 #[cfg(test)]
+mod flips;
+#[cfg(test)]
 mod tests;

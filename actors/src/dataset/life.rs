@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::budget::Budget;
-use super::death_watch::ChildEnded;
+use super::death_watch::{ChildEnded, Ending};
 use super::oplog::Stop;
 use super::supervisor::{Gate, Running};
 use super::tenancy::Tenancy;
@@ -114,13 +114,17 @@ impl Life {
 
     /// Shuts the gate if it is still that of this child's siblings.
     pub fn child_ended(&self, ended: &ChildEnded) {
-        let down = if ended.full { Gate::Opening } else { down(&ended.reason()) };
+        let down = match ended.how {
+            Ending::Broken => down(DatasetState::Restarting, &ended.reason()),
+            Ending::DiskHangs => down(DatasetState::Failed, &ended.reason()),
+            Ending::DiskFull => Gate::Opening,
+        };
         self.shut(|gate| matches!(gate, Gate::Running(running) if running.generation == ended.generation), down);
     }
 
     /// Shuts the gate, whatever the state.
     pub fn supervisor_ended(&self, reason: &str) {
-        self.shut(|_| true, down(reason));
+        self.shut(|_| true, down(DatasetState::Restarting, reason));
     }
 
     fn shut(&self, applies: impl FnOnce(&Gate) -> bool, down: Gate) {
@@ -163,6 +167,6 @@ impl Life {
     }
 }
 
-fn down(reason: &str) -> Gate {
-    Gate::Down { state: DatasetState::Restarting, reason: reason.to_owned(), retry_after: RETRY }
+fn down(state: DatasetState, reason: &str) -> Gate {
+    Gate::Down { state, reason: reason.to_owned(), retry_after: RETRY }
 }

@@ -17,6 +17,7 @@ use super::ledger::{Ledger, LedgerError};
 use super::life::Life;
 use super::oplog::fill_random;
 use super::overlay::Overlay;
+use super::room;
 use super::tenancy::Lease;
 use crate::store::{OPEN_LIMIT, OpenError, Store, StoreEngine, StoreError, open_limit};
 
@@ -64,6 +65,7 @@ impl Opener {
             _ => opened,
         };
         if let Ok(ledger) = &opened {
+            room::keep_back(&self.directory, ledger.view().size_bytes());
             ledger.view().report_damage_to(self.damage.clone());
             self.damage.arm();
         }
@@ -77,6 +79,7 @@ impl Opener {
         }
         tracing::warn!(dataset = %self.settings.dataset, "no space left on the disk: the dataset is opened to be read only");
         self.full.store(true, Ordering::Release);
+        room::release(&self.directory);
         let mut ledger = self.attempt()?;
         ledger.read_only();
         Ok(ledger)

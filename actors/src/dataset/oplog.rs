@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::death_watch::DeathWatch;
 use super::ledger::{Committed, Ledger};
-use super::store_thread::StoreThread;
+use super::store_thread::{StoreThread, StoreThreadError};
 use super::ticket::{Begun, Ticket};
 use crate::api::WriteError;
 use crate::node::Clock as WallClockSource;
@@ -249,7 +249,7 @@ impl Oplog {
             Ok(Err(error)) => actor.store_failed(&error, ctx),
             Err(error) => {
                 waiting.take().iter_mut().for_each(|begun| begun.answer_unknown(&error));
-                actor.fail(&error, ctx);
+                actor.thread_failed(error, ctx);
             }
         }));
     }
@@ -271,7 +271,7 @@ impl Oplog {
                 let _ = reply.send(Err(error.clone()));
                 actor.store_failed(&error, ctx);
             }
-            Err(error) => actor.fail(&error, ctx),
+            Err(error) => actor.thread_failed(error, ctx),
         }));
     }
 
@@ -310,6 +310,14 @@ impl Oplog {
             return ctx.stop();
         }
         self.fail(error, ctx);
+    }
+
+    fn thread_failed(&mut self, error: StoreThreadError, ctx: &mut Context<Self>) {
+        if matches!(error, StoreThreadError::Hangs(_)) {
+            self.death_watch.because_it_hangs(error.to_string());
+            return ctx.stop();
+        }
+        self.fail(&error, ctx);
     }
 
     /// The store can't be trusted any more: everything is rebuilt from disk.
@@ -373,7 +381,7 @@ impl Handler<PeerKnows> for Oplog {
         ctx.spawn(learn.into_actor(self).map(|done, actor, ctx| match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => actor.store_failed(&error, ctx),
-            Err(error) => actor.fail(&error, ctx),
+            Err(error) => actor.thread_failed(error, ctx),
         }));
     }
 }

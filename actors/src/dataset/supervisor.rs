@@ -20,7 +20,7 @@ use super::budget::FAILED_RETRY;
 use super::clock::{Clock, ClockSettings};
 use super::confirmation::{Confirmation, ConfirmationSettings};
 use super::damage::{Damage, Damaged};
-use super::death_watch::{ChildEnded, DeathWatch, look_at};
+use super::death_watch::{ChildEnded, DeathWatch, Ending, look_at};
 use super::keeper::SupervisorWatch;
 use super::ledger::Ledger;
 use super::life::Life;
@@ -354,6 +354,19 @@ impl DatasetSupervisor {
             return;
         }
         let (state, delay) = self.life.spend();
+        self.go_down(state, delay, reason, ctx);
+    }
+
+    /// The disk does not answer, and may not for long: callers are not made to wait for it.
+    fn hangs(&mut self, reason: &str, ctx: &mut Context<Self>) {
+        if self.life.is_stopping() || self.life.is_paused() {
+            return;
+        }
+        let (_, delay) = self.life.spend();
+        self.go_down(DatasetState::Failed, delay, reason, ctx);
+    }
+
+    fn go_down(&mut self, state: DatasetState, delay: Duration, reason: &str, ctx: &mut Context<Self>) {
         tracing::error!(dataset = %self.context.dataset, reason, ?delay, state = state.as_str(), "the dataset went down");
         self.stop_children(Gate::Down { state, reason: reason.to_owned(), retry_after: delay.max(Duration::from_secs(1)) });
         self.reopen(delay, reason.to_owned(), ctx);
@@ -451,10 +464,10 @@ impl Handler<ChildEnded> for DatasetSupervisor {
         // Its siblings end because of it, one after the other.
         if ended.generation == self.generation && self.store.is_some() {
             self.watch.probed.0.at(Moment::ChildEnded);
-            if ended.full {
-                self.open_again(ctx);
-            } else {
-                self.fail(&ended.reason(), ctx);
+            match ended.how {
+                Ending::Broken => self.fail(&ended.reason(), ctx),
+                Ending::DiskHangs => self.hangs(&ended.reason(), ctx),
+                Ending::DiskFull => self.open_again(ctx),
             }
         }
     }
@@ -467,7 +480,7 @@ impl Handler<DiskHangs> for DatasetSupervisor {
             && let Some(store) = self.store.take()
         {
             store.give_up();
-            self.fail(&reason, ctx);
+            self.hangs(&reason, ctx);
         }
     }
 }
