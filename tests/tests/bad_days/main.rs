@@ -10,4 +10,5 @@ mod kills;
 mod lines;
 mod overload;
 mod strangers;
+mod supervision;
 mod world;
