@@ -56,8 +56,7 @@ pub enum Moment {
 
 impl Moment {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Started, Self::Timer, Self::Future, Self::Stopping, Self::Dropped, Self::ChildEnded];
+    pub const ALL: [Self; 6] = [Self::Started, Self::Timer, Self::Future, Self::Stopping, Self::Dropped, Self::ChildEnded];
 
     /// The word for it in a fault plan.
     #[must_use]

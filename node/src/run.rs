@@ -55,7 +55,12 @@ pub fn run(options: &RunOptions, world: World) -> Result<(), Failure> {
 async fn live(config: Config, options: &RunOptions, world: World) -> Result<(), Failure> {
     // Before anything is started, so that no signal finds it half started.
     let mut signals = StopSignals::listen()?;
-    let node = NodeBuilder::new(config.clone(), world.engine).clock(world.clock).disk_patience(world.disk_patience).probe(world.probe).start().await?;
+    let node = NodeBuilder::new(config.clone(), world.engine)
+        .clock(world.clock)
+        .disk_patience(world.disk_patience)
+        .probe(world.probe)
+        .start()
+        .await?;
     say_hello(&config, &node);
     let signal = tokio::select! {
         biased;

@@ -389,7 +389,9 @@ impl DatasetHandle {
         }
         match tokio::time::timeout(CLOSE_TIMEOUT, self.life.tenancy.lease()).await {
             Ok(lease) => lease.keep_for_ever(),
-            Err(_) => tracing::error!(dataset = %self.dataset(), "the store has not closed for {CLOSE_TIMEOUT:?} and is left behind"),
+            Err(_) => {
+                tracing::error!(dataset = %self.dataset(), "the store has not closed for {CLOSE_TIMEOUT:?} and is left behind")
+            }
         }
         self.arbiter.stop();
     }

@@ -70,9 +70,7 @@ impl StoreThread {
         let (opened, when_opened) = oneshot::channel();
         let progress = Arc::new(Progress::default());
         let seen = progress.clone();
-        std::thread::Builder::new()
-            .name(format!("store-{name}"))
-            .spawn(move || run(open, opened, &mut queue, &seen))?;
+        std::thread::Builder::new().name(format!("store-{name}")).spawn(move || run(open, opened, &mut queue, &seen))?;
         Ok(Started { thread: Self { jobs, progress, patience }, opened: when_opened })
     }
 
@@ -106,10 +104,7 @@ impl StoreThread {
     }
 
     /// Waits for as long as the thread finishes anything at all.
-    async fn unless_it_hangs<T>(
-        &self,
-        done: impl Future<Output = Result<T, StoreThreadError>>,
-    ) -> Result<T, StoreThreadError> {
+    async fn unless_it_hangs<T>(&self, done: impl Future<Output = Result<T, StoreThreadError>>) -> Result<T, StoreThreadError> {
         let mut done = pin!(done);
         loop {
             let finished = self.progress.finished.load(Ordering::Acquire);
