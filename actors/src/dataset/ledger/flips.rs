@@ -106,6 +106,10 @@ fn next(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
+fn below(state: &mut u64, end: usize) -> usize {
+    usize::try_from(next(state) % end as u64).unwrap()
+}
+
 fn flip(directory: &Path, seed: u64) -> String {
     let mut state = seed;
     let mut files: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -113,11 +117,11 @@ fn flip(directory: &Path, seed: u64) -> String {
     files.sort();
     // Most of it is in `db`, and so are most flips.
     let db = directory.join("db");
-    let path = if next(&mut state) % 8 > 0 { &db } else { &files[next(&mut state) as usize % files.len()] };
+    let path = if below(&mut state, 8) > 0 { &db } else { &files[below(&mut state, files.len())] };
     let mut bytes = fs::read(path).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
-    let at = next(&mut state) as usize % used;
-    bytes[at] ^= 1 << (next(&mut state) % 8);
+    let at = below(&mut state, used);
+    bytes[at] ^= 1 << below(&mut state, 8);
     fs::write(path, bytes).unwrap();
     format!("{} at {at}", path.file_name().unwrap().to_string_lossy())
 }
