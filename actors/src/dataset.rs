@@ -9,6 +9,7 @@
 //! ```
 
 pub mod aside;
+mod budget;
 pub mod clock;
 pub mod confirmation;
 pub mod counters;
@@ -16,16 +17,21 @@ mod damage;
 pub mod death_watch;
 mod handle;
 mod identity;
+mod keeper;
 mod layout;
 pub mod ledger;
 pub mod lineage;
+mod life;
 mod log;
 mod opener;
 pub mod oplog;
+mod overlay;
+mod room;
 mod span;
 pub mod store_thread;
 pub mod supervisor;
 pub mod sync;
+mod tenancy;
 pub mod ticket;
 pub mod view;
 

@@ -6,5 +6,6 @@
 pub mod api;
 pub mod dataset;
 pub mod node;
+pub mod probe;
 pub mod store;
 pub mod transport;

@@ -33,6 +33,7 @@ pub(crate) use self::hosting::News;
 use self::router::{AskPeers, Event, Node};
 use crate::api::{CollectionInfo, DatasetError, DatasetInfo, Document, LineageSetting, ListQuery, Listing, PeerInfo, WriteError};
 use crate::dataset::DatasetHandle;
+use crate::probe::Probe;
 use crate::store::StoreEngine;
 use crate::transport::{SharedTransport, TransportEvent};
 
@@ -65,7 +66,15 @@ pub struct NodeSettings {
     pub engine: Arc<dyn StoreEngine>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// How long a call to the disk may take until its dataset is given up for as long as the disk hangs. It is about hanging, not
+    /// about being slow: [`DISK_PATIENCE`] outside of tests.
+    pub disk_patience: Duration,
+    /// Looks in where actors start, work and end: none outside of tests.
+    pub probe: Option<Arc<dyn Probe>>,
 }
+
+/// How long a call to a disk may take; what a busy disk or its controller retries is over by then.
+pub const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a dataset is started with.
 #[derive(Debug, Clone)]

@@ -193,6 +193,8 @@ fn start_with(
         access: AccessSettings::default(),
         engine,
         clock: Arc::new(TestClock(AtomicU64::new(clock))),
+        disk_patience: anabranch_actors::node::DISK_PATIENCE,
+        probe: None,
     };
     let (events, inbox) = mpsc::channel(64);
     network.nodes.lock().unwrap().insert(peer, events);

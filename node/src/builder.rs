@@ -2,10 +2,11 @@
 //! this; so can an application that embeds a node, with its own store engine or clock.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::dev::ServerHandle;
-use anabranch_actors::node::{Clock, NodeHandle, NodeSettings};
+use anabranch_actors::node::{Clock, DISK_PATIENCE, NodeHandle, NodeSettings};
+use anabranch_actors::probe::Probe;
 use anabranch_actors::store::StoreEngine;
 use anabranch_actors::transport::TransportEvent;
 use anabranch_protocol::hlc::WallClock;
@@ -45,13 +46,15 @@ pub struct NodeBuilder {
     config: Config,
     engine: Arc<dyn StoreEngine>,
     clock: Arc<dyn Clock>,
+    disk_patience: Duration,
+    probe: Option<Arc<dyn Probe>>,
 }
 
 impl NodeBuilder {
     /// A node as `config` says, whose stores `engine` opens, on the system's clock.
     #[must_use]
     pub fn new(config: Config, engine: Arc<dyn StoreEngine>) -> Self {
-        Self { config, engine, clock: Arc::new(SystemClock) }
+        Self { config, engine, clock: Arc::new(SystemClock), disk_patience: DISK_PATIENCE, probe: None }
     }
 
     /// Another clock.
@@ -60,12 +63,24 @@ impl NodeBuilder {
         Self { clock, ..self }
     }
 
+    /// Another patience with a disk that hangs than [`DISK_PATIENCE`].
+    #[must_use]
+    pub fn disk_patience(self, disk_patience: Duration) -> Self {
+        Self { disk_patience, ..self }
+    }
+
+    /// Looks in where actors start, work and end; for tests.
+    #[must_use]
+    pub fn probe(self, probe: Option<Arc<dyn Probe>>) -> Self {
+        Self { probe, ..self }
+    }
+
     /// Starts the node. It answers HTTP and peers when this returns; datasets may still be opening, and requests to them wait.
     ///
     /// # Errors
     /// [`Failure::InUse`] if another process holds the data directory, otherwise [`Failure::Other`]. What was started is stopped.
     pub async fn start(self) -> Result<RunningNode, Failure> {
-        let Self { mut config, engine, clock } = self;
+        let Self { mut config, engine, clock, disk_patience, probe } = self;
         let data_dir = DataDir::open(&config.data_dir)?;
         let hosting = Definitions::in_data_dir(data_dir.path())
             .and_then(|definitions| Hosting::start(definitions, &mut config))
@@ -92,6 +107,8 @@ impl NodeBuilder {
             disabled: config.disabled.clone(),
             engine,
             clock: Arc::clone(&clock),
+            disk_patience,
+            probe,
         };
         let node = NodeHandle::start(settings, network.transport(), received);
         let (stop, stopping) = watch::channel(false);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_actors::node::Clock;
+use anabranch_actors::probe::Probe;
 use anabranch_actors::store::StoreEngine;
 
 use crate::builder::{NodeBuilder, RunningNode};
@@ -25,6 +26,10 @@ pub struct World {
     pub engine: Arc<dyn StoreEngine>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// How long a call to the disk may take until its dataset is given up.
+    pub disk_patience: Duration,
+    /// Looks in where actors start, work and end; the shipped program has none.
+    pub probe: Option<Arc<dyn Probe>>,
 }
 
 /// What `run` is asked to do.
@@ -50,7 +55,12 @@ pub fn run(options: &RunOptions, world: World) -> Result<(), Failure> {
 async fn live(config: Config, options: &RunOptions, world: World) -> Result<(), Failure> {
     // Before anything is started, so that no signal finds it half started.
     let mut signals = StopSignals::listen()?;
-    let node = NodeBuilder::new(config, world.engine).clock(world.clock).start().await?;
+    let node = NodeBuilder::new(config, world.engine)
+        .clock(world.clock)
+        .disk_patience(world.disk_patience)
+        .probe(world.probe)
+        .start()
+        .await?;
     say_hello(&node);
     let signal = tokio::select! {
         biased;

@@ -135,7 +135,7 @@ pub struct Clock {
     bad_frames: BTreeMap<PeerId, BadFramesOf>,
     /// Peers that did not take in commits of ours, until they have them.
     not_taken_by: BTreeSet<PeerId>,
-    _death_watch: DeathWatch,
+    death_watch: DeathWatch,
 }
 
 impl Clock {
@@ -162,7 +162,7 @@ impl Clock {
             unreadable: Vec::new(),
             bad_frames: BTreeMap::new(),
             not_taken_by: BTreeSet::new(),
-            _death_watch: death_watch,
+            death_watch,
         }
     }
 
@@ -303,6 +303,15 @@ fn humane(duration: Duration) -> String {
 
 impl Actor for Clock {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.death_watch.started(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        self.death_watch.stopping();
+        Running::Stop
+    }
 }
 
 impl Handler<Told> for Clock {

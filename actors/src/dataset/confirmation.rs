@@ -88,7 +88,7 @@ pub struct Confirmation {
     news: BTreeSet<PeerId>,
     gathering: bool,
     unhurried: bool,
-    _death_watch: DeathWatch,
+    death_watch: DeathWatch,
 }
 
 impl Confirmation {
@@ -104,7 +104,7 @@ impl Confirmation {
             news: BTreeSet::new(),
             gathering: false,
             unhurried: false,
-            _death_watch: death_watch,
+            death_watch,
         }
     }
 
@@ -209,6 +209,15 @@ impl Confirmation {
 
 impl Actor for Confirmation {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.death_watch.started(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        self.death_watch.stopping();
+        Running::Stop
+    }
 }
 
 impl Handler<Told> for Confirmation {

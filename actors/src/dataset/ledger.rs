@@ -107,6 +107,8 @@ pub struct Ledger {
     accepted: bool,
     large_rows: bool,
     parted: Arc<Parted>,
+    /// The disk is full: nothing is taken in.
+    read_only: bool,
 }
 
 impl Ledger {
@@ -159,6 +161,7 @@ impl Ledger {
             applied: Mark::default(),
             settled: Mark::default(),
             parted: Arc::default(),
+            read_only: false,
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
@@ -301,6 +304,9 @@ impl Ledger {
 
     fn commit(&mut self, turn: Turn) -> Result<Committed, StoreError> {
         if !turn.is_empty() {
+            if self.read_only {
+                return Err(StoreError::NoSpace);
+            }
             self.write_mark()?;
             for record in &turn.records {
                 self.arrival += 1;
@@ -437,6 +443,16 @@ impl Ledger {
         let before = self.replica.writer().epoch();
         self.replica.learn_own_line(peer_has);
         if self.replica.writer().epoch() == before { Ok(()) } else { self.close_writer() }
+    }
+
+    /// From now on nothing is taken in: there is no space left on the disk.
+    pub(super) fn read_only(&mut self) {
+        self.read_only = true;
+    }
+
+    /// Whether the disk is full, so that nothing is taken in.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// The replica.
@@ -582,5 +598,7 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
 mod forks;
 mod verify;
 
+#[cfg(test)]
+mod flips;
 #[cfg(test)]
 mod tests;

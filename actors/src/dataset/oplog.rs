@@ -5,7 +5,7 @@
 //! never waits for them.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::prelude::*;
 use anabranch_protocol::commit::{Commit, ForkError, ForkProof};
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use super::counters::Counters;
 use super::death_watch::DeathWatch;
 use super::ledger::{Committed, Ledger};
-use super::store_thread::StoreThread;
+use super::store_thread::{StoreThread, StoreThreadError};
 use super::ticket::{Begun, Ticket};
 use crate::api::WriteError;
 use crate::node::Clock as WallClockSource;
@@ -111,34 +111,53 @@ pub struct Stop;
 #[derive(Default)]
 struct Group {
     requests: Vec<WriteRequest>,
-    waiting: VecDeque<Begun>,
+    waiting: Waiting,
+}
+
+/// Those who wait for a turn. Shared with the oplog: whoever waits for a disk that hangs is told by it.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<VecDeque<Begun>>>);
+
+impl Waiting {
+    fn take(&self) -> VecDeque<Begun> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Group {
     /// Writes what fits one commit and answers it from the store thread: whoever waits need not wait for the actor as well.
     /// What did not fit is left.
-    fn write(mut self, ledger: &mut Ledger, now: WallClock) -> Result<(Self, Committed), StoreError> {
-        match ledger.write(now, &self.requests, &mut fill_random) {
+    fn write(mut self, ledger: &mut Ledger, now: WallClock) -> Result<(Undecided, Committed), StoreError> {
+        let written = ledger.write(now, &self.requests, &mut fill_random);
+        // Nobody is left if it took so long that they were told otherwise.
+        let mut waiting = self.waiting.take();
+        match written {
             Ok((outcomes, committed)) => {
-                self.requests.drain(..outcomes.len());
-                let undecided = self.waiting.split_off(outcomes.len());
-                for (mut begun, outcome) in self.waiting.into_iter().zip(outcomes) {
+                let undecided = waiting.split_off(outcomes.len().min(waiting.len()));
+                let requests = self.requests.drain(outcomes.len()..);
+                let undecided = requests.zip(undecided).collect();
+                for (mut begun, outcome) in waiting.into_iter().zip(outcomes) {
                     begun.answer(outcome.map_err(WriteError::from));
                 }
-                Ok((Self { requests: self.requests, waiting: undecided }, committed))
+                Ok((undecided, committed))
             }
             Err(error) => {
-                self.waiting.iter_mut().for_each(|begun| begun.answer_failure(&error));
+                waiting.iter_mut().for_each(|begun| begun.answer_failure(&error));
                 Err(error)
             }
         }
     }
 }
 
+/// Requests that did not fit the commit, and who waits for them.
+type Undecided = Vec<(WriteRequest, Begun)>;
+
 /// See the module documentation.
 pub struct Oplog {
     dataset: DatasetId,
     store: StoreThread,
+    /// The disk is full: nothing is taken in.
+    full: bool,
     clock: Arc<dyn WallClockSource>,
     told: Vec<Recipient<Told>>,
     writes: VecDeque<Ticket>,
@@ -158,6 +177,7 @@ impl Oplog {
     pub(super) fn new(
         dataset: DatasetId,
         store: StoreThread,
+        full: bool,
         clock: Arc<dyn WallClockSource>,
         counters: Arc<Counters>,
         death_watch: DeathWatch,
@@ -165,6 +185,7 @@ impl Oplog {
         Self {
             dataset,
             store,
+            full,
             clock,
             told: Vec::new(),
             writes: VecDeque::new(),
@@ -179,6 +200,9 @@ impl Oplog {
     }
 
     fn next_turn(&mut self, ctx: &mut Context<Self>) {
+        if self.full {
+            return self.refuse_all();
+        }
         if self.in_flight {
             return;
         }
@@ -192,8 +216,20 @@ impl Oplog {
         }
     }
 
+    /// The disk is full: whoever waits is told, and nothing is begun.
+    fn refuse_all(&mut self) {
+        for ticket in self.writes.drain(..) {
+            ticket.begin(&self.dataset).1.answer_failure(&StoreError::NoSpace);
+        }
+        for receive in self.received.drain(..) {
+            // Whoever asked may have gone.
+            let _ = receive.reply.send(Err(StoreError::NoSpace));
+        }
+    }
+
     fn start_writes(&mut self, ctx: &mut Context<Self>) {
         let mut group = Group::default();
+        let mut begun_all = VecDeque::new();
         let mut bytes = 0;
         while let Some(ticket) = self.writes.pop_front() {
             let weight = ticket.weight();
@@ -205,8 +241,10 @@ impl Oplog {
             bytes += weight;
             let (request, begun) = ticket.begin(&self.dataset);
             group.requests.push(request);
-            group.waiting.push_back(begun);
+            begun_all.push_back(begun);
         }
+        let waiting = Waiting(Arc::new(Mutex::new(begun_all)));
+        group.waiting = waiting.clone();
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
         let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now)).await };
@@ -214,13 +252,16 @@ impl Oplog {
             Ok(Ok((undecided, committed))) => {
                 actor.counters.wrote(&committed);
                 // What did not fit this commit goes first into the next one.
-                for (request, begun) in undecided.requests.into_iter().zip(undecided.waiting).rev() {
+                for (request, begun) in undecided.into_iter().rev() {
                     begun.again(request).into_iter().for_each(|ticket| actor.writes.push_front(ticket));
                 }
                 actor.finish_turn(committed, ctx);
             }
-            Ok(Err(error)) => actor.fail(&error, ctx),
-            Err(gone) => actor.fail(&gone, ctx),
+            Ok(Err(error)) => actor.store_failed(&error, ctx),
+            Err(error) => {
+                waiting.take().iter_mut().for_each(|begun| begun.answer_unknown(&error));
+                actor.thread_failed(error, ctx);
+            }
         }));
     }
 
@@ -240,9 +281,9 @@ impl Oplog {
             }
             Ok(Err(error)) => {
                 let _ = reply.send(Err(error.clone()));
-                actor.fail(&error, ctx);
+                actor.store_failed(&error, ctx);
             }
-            Err(gone) => actor.fail(&gone, ctx),
+            Err(error) => actor.thread_failed(error, ctx),
         }));
     }
 
@@ -273,6 +314,25 @@ impl Oplog {
         self.next_turn(ctx);
     }
 
+    fn store_failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        if matches!(error, StoreError::NoSpace) {
+            // What waits is told so too, rather than after the store was opened again.
+            self.full = true;
+            self.refuse_all();
+            self.death_watch.because_full();
+            return ctx.stop();
+        }
+        self.fail(error, ctx);
+    }
+
+    fn thread_failed(&mut self, error: StoreThreadError, ctx: &mut Context<Self>) {
+        if matches!(error, StoreThreadError::Hangs(_)) {
+            self.death_watch.because_it_hangs(error.to_string());
+            return ctx.stop();
+        }
+        self.fail(&error, ctx);
+    }
+
     /// The store can't be trusted any more: everything is rebuilt from disk.
     fn fail(&mut self, error: &dyn std::fmt::Display, ctx: &mut Context<Self>) {
         tracing::error!(dataset = %self.dataset, %error, "the store failed; the dataset is rebuilt from disk");
@@ -288,6 +348,15 @@ pub(crate) fn fill_random(bytes: &mut [u8]) {
 
 impl Actor for Oplog {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.death_watch.started(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        self.death_watch.stopping();
+        Running::Stop
+    }
 }
 
 impl Handler<Write> for Oplog {
@@ -309,6 +378,10 @@ impl Handler<Receive> for Oplog {
 impl Handler<PeerKnows> for Oplog {
     type Result = ();
     fn handle(&mut self, PeerKnows(vector): PeerKnows, ctx: &mut Context<Self>) {
+        // Peers say so again when there is room.
+        if self.full {
+            return;
+        }
         let store = self.store.clone();
         let learn = async move {
             store
@@ -320,8 +393,8 @@ impl Handler<PeerKnows> for Oplog {
         };
         ctx.spawn(learn.into_actor(self).map(|done, actor, ctx| match done {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => actor.fail(&error, ctx),
-            Err(gone) => actor.fail(&gone, ctx),
+            Ok(Err(error)) => actor.store_failed(&error, ctx),
+            Err(error) => actor.thread_failed(error, ctx),
         }));
     }
 }

@@ -139,7 +139,7 @@ pub struct Sync {
     recent_bytes: usize,
     serves: Arc<Semaphore>,
     intakes: Arc<Semaphore>,
-    _death_watch: DeathWatch,
+    death_watch: DeathWatch,
 }
 
 impl Sync {
@@ -160,7 +160,7 @@ impl Sync {
             recent_bytes: 0,
             serves: Arc::new(Semaphore::new(SERVES_MAX)),
             intakes: Arc::new(Semaphore::new(INTAKES_MAX)),
-            _death_watch: death_watch,
+            death_watch,
         }
     }
 
@@ -315,6 +315,12 @@ impl Actor for Sync {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let interval = self.context.sync.anti_entropy_interval.max(Duration::from_millis(100));
         ctx.run_interval(interval, Self::anti_entropy);
+        self.death_watch.started(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        self.death_watch.stopping();
+        Running::Stop
     }
 }
 

@@ -17,4 +17,5 @@ mod quic;
 mod stalls;
 mod refusals;
 mod strangers;
+mod supervision;
 mod world;

@@ -16,7 +16,7 @@ use super::Ledger;
 use crate::api::ListQuery;
 use crate::store::{FaultEngine, FaultPlan, MemoryEngine, SledEngine, Store, StoreEngine, StoreError, Visitor};
 
-fn settings(kind: Kind) -> ReplicaSettings {
+pub(super) fn settings(kind: Kind) -> ReplicaSettings {
     ReplicaSettings {
         dataset: DatasetId::primary(),
         lineage: Lineage::ZERO,
@@ -29,7 +29,7 @@ fn settings(kind: Kind) -> ReplicaSettings {
 }
 
 /// Random bytes that are the same in every run.
-fn entropy(seed: &mut u8) -> impl FnMut(&mut [u8]) + '_ {
+pub(super) fn entropy(seed: &mut u8) -> impl FnMut(&mut [u8]) + '_ {
     |bytes| {
         *seed = seed.wrapping_add(1);
         bytes.fill(*seed);
@@ -40,7 +40,7 @@ fn open(engine: &dyn StoreEngine, directory: &Path, seed: &mut u8) -> Ledger {
     Ledger::open(engine, directory, 1 << 20, settings(Kind::Documents), &mut entropy(seed)).unwrap()
 }
 
-fn orders() -> Collection {
+pub(super) fn orders() -> Collection {
     Collection::new("orders").unwrap()
 }
 
@@ -68,7 +68,7 @@ fn pair(n: u32, size: usize) -> WriteRequest {
     }
 }
 
-fn now(n: u32) -> WallClock {
+pub(super) fn now(n: u32) -> WallClock {
     WallClock(1_700_000_000_000 + u64::from(n))
 }
 
