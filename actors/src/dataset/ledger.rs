@@ -6,7 +6,7 @@
 //!
 //! The ledger blocks on the disk, so it lives on its dataset's own store thread ([`super::store_thread`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anabranch_protocol::codec;
@@ -95,6 +95,8 @@ pub struct Ledger {
     large_rows: bool,
     /// The disk is full: nothing is taken in.
     read_only: bool,
+    /// Where it is noted how far the log is.
+    reached: Option<PathBuf>,
 }
 
 impl Ledger {
@@ -128,6 +130,7 @@ impl Ledger {
             applied: Mark::default(),
             settled: Mark::default(),
             read_only: false,
+            reached: None,
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
@@ -362,7 +365,9 @@ impl Ledger {
         self.store.barrier()?;
         self.settled = self.applied;
         self.write_mark()?;
-        self.store.barrier()
+        self.store.barrier()?;
+        self.note_reached();
+        Ok(())
     }
 
     /// Records that a peer was accepted once: from now on a restart needs a peer's word to go on with its epoch.
@@ -513,6 +518,7 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).ok_or_else(|| StoreError::Corrupt(format!("{name} fails its checksum")))
 }
 
+mod reached;
 mod verify;
 
 #[cfg(test)]

@@ -105,8 +105,9 @@ impl Opener {
 
     fn attempt(&self) -> Result<Ledger, LedgerError> {
         let open = || {
-            let ledger = Ledger::open(self, &self.directory, self.cache_bytes, self.settings.clone(), &mut fill_random)?;
+            let mut ledger = Ledger::open(self, &self.directory, self.cache_bytes, self.settings.clone(), &mut fill_random)?;
             ledger.check()?;
+            ledger.compare_reached(&self.directory)?;
             if self.audit {
                 ledger.audit()?;
             }
