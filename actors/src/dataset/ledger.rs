@@ -6,7 +6,7 @@
 //!
 //! The ledger blocks on the disk, so it lives on its dataset's own store thread ([`super::store_thread`]).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anabranch_protocol::codec;
@@ -109,6 +109,8 @@ pub struct Ledger {
     parted: Arc<Parted>,
     /// The disk is full: nothing is taken in.
     read_only: bool,
+    /// Where it is noted how far the log is.
+    reached: Option<PathBuf>,
 }
 
 impl Ledger {
@@ -162,6 +164,7 @@ impl Ledger {
             settled: Mark::default(),
             parted: Arc::default(),
             read_only: false,
+            reached: None,
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
@@ -419,7 +422,9 @@ impl Ledger {
         self.store.barrier()?;
         self.settled = self.applied;
         self.write_mark()?;
-        self.store.barrier()
+        self.store.barrier()?;
+        self.note_reached();
+        Ok(())
     }
 
     /// Records that a peer was accepted once: from now on a restart needs a peer's word to go on with its epoch.
@@ -596,6 +601,7 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
 }
 
 mod forks;
+mod reached;
 mod verify;
 
 #[cfg(test)]

@@ -111,8 +111,9 @@ impl Opener {
         let open = || {
             let lineage = LineageChoice { remembered: lineage::recall(&self.directory), ..self.lineage };
             let settings = self.settings.clone();
-            let ledger = Ledger::open_as(self, &self.directory, self.cache_bytes, settings, &lineage, &mut fill_random)?;
+            let mut ledger = Ledger::open_as(self, &self.directory, self.cache_bytes, settings, &lineage, &mut fill_random)?;
             ledger.check()?;
+            ledger.compare_reached(&self.directory)?;
             if self.audit {
                 ledger.audit()?;
             }

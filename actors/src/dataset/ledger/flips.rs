@@ -36,6 +36,7 @@ fn engine() -> SledEngine {
 fn write(directory: &Path, kind: Kind) -> WriterId {
     let mut seed = 0;
     let mut ledger = Ledger::open(&engine(), directory, 1 << 20, settings(kind), &mut entropy(&mut seed)).unwrap();
+    ledger.compare_reached(directory).unwrap();
     for n in 0..60_u32 {
         let value = value(n);
         let op = match kind {
@@ -63,8 +64,9 @@ fn served(directory: &Path, kind: Kind, writer: WriterId, audit: bool) -> (Serve
     let mut served = Served::default();
     let mut seed = 99;
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let ledger = Ledger::open(&engine(), directory, 1 << 20, settings(kind), &mut entropy(&mut seed))?;
+        let mut ledger = Ledger::open(&engine(), directory, 1 << 20, settings(kind), &mut entropy(&mut seed))?;
         ledger.check()?;
+        ledger.compare_reached(directory)?;
         if audit {
             ledger.audit()?;
         }
