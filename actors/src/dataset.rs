@@ -20,6 +20,7 @@ pub mod ledger;
 mod log;
 mod opener;
 pub mod oplog;
+pub mod registered;
 pub mod store_thread;
 pub mod supervisor;
 pub mod sync;

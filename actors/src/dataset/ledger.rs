@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anabranch_protocol::codec;
 use anabranch_protocol::commit::Commit;
+use anabranch_protocol::coverage::Coverages;
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
 use anabranch_protocol::id::{Collection, Epoch, Incarnation, WriterId};
@@ -21,6 +22,7 @@ use anabranch_protocol::replica::{
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
+use self::widen::Moves;
 use super::identity::directory_identity;
 use super::layout;
 use super::log::{self, Found};
@@ -39,6 +41,7 @@ const META_CLOCK: &str = "clock";
 const META_EPOCH: &str = "epoch";
 const META_ACCEPTED: &str = "accepted";
 const META_LARGE_ROWS: &str = "large_rows";
+const META_REGISTRATION: &str = "registration";
 
 /// Why a ledger could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,8 @@ pub struct Committed {
     pub commits: Vec<Arc<Commit>>,
     /// The vector after them.
     pub vector: Arc<VersionVector>,
+    /// Whether the registration is another one now.
+    pub registered_anew: bool,
 }
 
 /// A place in the log, and the bytes of all records up to it.
@@ -93,6 +98,10 @@ pub struct Ledger {
     log_bytes: u64,
     accepted: bool,
     large_rows: bool,
+    /// What is registered, and how much of its past is here.
+    coverages: Coverages,
+    moves: Moves,
+    issue_from: Option<Vec<u8>>,
 }
 
 impl Ledger {
@@ -125,10 +134,14 @@ impl Ledger {
             durable: 0,
             applied: Mark::default(),
             settled: Mark::default(),
+            coverages: Coverages::default(),
+            moves: Moves::default(),
+            issue_from: None,
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
         ledger.start_writer(identity, epoch)?;
+        ledger.start_registration()?;
         Ok(ledger)
     }
 
@@ -149,6 +162,7 @@ impl Ledger {
             self.log_bytes += stored.len() as u64;
             log::write_again(&*self.store, at, self.mark.arrival, stored)?;
             epoch = Some(record.effects.epoch);
+            self.moves.add(record.effects.widens, at);
             self.arrival = at;
             self.apply(std::slice::from_ref(&record), at, &rows)?;
             at += 1;
@@ -256,16 +270,23 @@ impl Ledger {
             for record in &turn.records {
                 self.arrival += 1;
                 self.log_bytes += log::write(&*self.store, self.arrival, self.durable, record)? as u64;
+                self.moves.add(record.effects.widens, self.arrival);
             }
             self.store.barrier()?;
             self.durable = self.arrival;
             self.settled = self.applied;
+            self.clear_moved()?;
             let first = self.arrival + 1 - turn.records.len() as u64;
             self.apply(&turn.records, first, &turn.rows)?;
             self.replica.evolve(&turn);
         }
         let commits = turn.records.into_iter().filter_map(|record| record.commit).map(Arc::new).collect();
-        Ok(Committed { commits, vector: Arc::new(self.replica.vector().clone()) })
+        Ok(Committed { commits, ..self.nothing_committed() })
+    }
+
+    /// What a turn without commits changed.
+    fn nothing_committed(&self) -> Committed {
+        Committed { commits: Vec::new(), vector: Arc::new(self.replica.vector().clone()), registered_anew: false }
     }
 
     /// Puts rows, vector and indexes of durable records. `first` is the arrival of the first.
@@ -320,8 +341,11 @@ impl Ledger {
         let place = arrival.to_be_bytes();
         if let Some(commit) = &record.commit {
             self.store.put(&layout::seq_index(&commit.writer(), commit.header().seq), &place)?;
-            let line = anabranch_protocol::replica::Line::of(commit);
-            self.store.put(&layout::line_key(&commit.writer()), &layout::encode_line(&line))?;
+            // An old commit with more sections is not its writer's newest.
+            if record.effects.widens.is_none() {
+                let line = anabranch_protocol::replica::Line::of(commit);
+                self.store.put(&layout::line_key(&commit.writer()), &layout::encode_line(&line))?;
+            }
         }
         for (collection, tally) in &record.effects.tallies {
             self.store.put(&layout::tally_key(collection), &layout::sealed(codec::encode(tally)))?;
@@ -330,6 +354,7 @@ impl Ledger {
             for key in record_index_keys(record, local_writer(settings.identity.peer())) {
                 self.store.put(&key, &place)?;
             }
+            self.drop_issued(record)?;
         }
         Ok(())
     }
@@ -356,7 +381,12 @@ impl Ledger {
         self.store.barrier()?;
         self.settled = self.applied;
         self.write_mark()?;
-        self.store.barrier()
+        self.store.barrier()?;
+        while self.moves.any_settled(self.mark.arrival) {
+            self.clear_moved()?;
+            self.store.barrier()?;
+        }
+        Ok(())
     }
 
     /// Records that a peer was accepted once: from now on a restart needs a peer's word to go on with its epoch.
@@ -497,7 +527,10 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).ok_or_else(|| StoreError::Corrupt(format!("{name} fails its checksum")))
 }
 
+mod issue;
+mod registration;
 mod verify;
+mod widen;
 
 #[cfg(test)]
 mod tests;

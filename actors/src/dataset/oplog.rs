@@ -4,6 +4,8 @@
 //! nobody. Local writes and commits of peers take turns. Whoever is told (clock, confirmation, sync) is downstream: the oplog
 //! never waits for them.
 
+pub mod chores;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterS
 use anabranch_protocol::vector::VersionVector;
 use tokio::sync::oneshot;
 
+use self::chores::Chore;
 use super::death_watch::DeathWatch;
 use super::ledger::{Committed, Ledger};
 use super::store_thread::StoreThread;
@@ -50,6 +53,8 @@ pub struct Received {
     pub verdicts: Vec<Verdict>,
     /// The vector now.
     pub vector: Arc<VersionVector>,
+    /// By how many commits collections that are imported got on.
+    pub got_on: usize,
 }
 
 /// A peer was accepted, and this is what it has of our own line.
@@ -128,6 +133,25 @@ impl Group {
     }
 }
 
+/// Who takes turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TurnOf {
+    Writes,
+    Received,
+    Chores,
+}
+
+impl TurnOf {
+    /// Who comes next: the others before the one whose turn it was.
+    fn others_first(self) -> [Self; 3] {
+        match self {
+            Self::Writes => [Self::Received, Self::Chores, Self::Writes],
+            Self::Received => [Self::Chores, Self::Writes, Self::Received],
+            Self::Chores => [Self::Writes, Self::Received, Self::Chores],
+        }
+    }
+}
+
 /// See the module documentation.
 pub struct Oplog {
     dataset: DatasetId,
@@ -138,8 +162,10 @@ pub struct Oplog {
     received: VecDeque<Receive>,
     /// A turn is on the store thread.
     in_flight: bool,
+    /// Changes of registration, old commits with more sections, local rows to be issued.
+    chores: VecDeque<Chore>,
     /// Whose turn it was last.
-    last_was_write: bool,
+    last: TurnOf,
     /// Commits of peers taken in and refused since the start.
     received_commits: u64,
     refused_commits: u64,
@@ -156,7 +182,8 @@ impl Oplog {
             writes: VecDeque::new(),
             received: VecDeque::new(),
             in_flight: false,
-            last_was_write: false,
+            chores: VecDeque::new(),
+            last: TurnOf::Chores,
             received_commits: 0,
             refused_commits: 0,
             death_watch,
@@ -167,17 +194,20 @@ impl Oplog {
         if self.in_flight {
             return;
         }
-        let write_first = !self.last_was_write || self.received.is_empty();
-        if write_first && !self.writes.is_empty() {
-            self.last_was_write = true;
-            self.start_writes(ctx);
-        } else if let Some(receive) = self.received.pop_front() {
-            self.last_was_write = false;
-            self.start_receive(receive, ctx);
+        for next in self.last.others_first() {
+            let started = match next {
+                TurnOf::Writes => !self.writes.is_empty() && self.start_writes(ctx),
+                TurnOf::Received => self.received.pop_front().is_some_and(|receive| self.start_receive(receive, ctx)),
+                TurnOf::Chores => self.chores.pop_front().is_some_and(|chore| self.start_chore(chore, ctx)),
+            };
+            if started {
+                self.last = next;
+                return;
+            }
         }
     }
 
-    fn start_writes(&mut self, ctx: &mut Context<Self>) {
+    fn start_writes(&mut self, ctx: &mut Context<Self>) -> bool {
         let mut group = Group::default();
         let mut bytes = 0;
         while let Some(ticket) = self.writes.pop_front() {
@@ -206,9 +236,10 @@ impl Oplog {
             Ok(Err(error)) => actor.fail(&error, ctx),
             Err(gone) => actor.fail(&gone, ctx),
         }));
+        true
     }
 
-    fn start_receive(&mut self, receive: Receive, ctx: &mut Context<Self>) {
+    fn start_receive(&mut self, receive: Receive, ctx: &mut Context<Self>) -> bool {
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
         let Receive { commits, reply } = receive;
@@ -219,7 +250,7 @@ impl Oplog {
                 // Told before the reply: who hears of the vector finds the others informed.
                 let vector = committed.vector.clone();
                 actor.finish_turn(committed, ctx);
-                let _ = reply.send(Ok(Received { verdicts, vector }));
+                let _ = reply.send(Ok(Received { verdicts, vector, got_on: 0 }));
             }
             Ok(Err(error)) => {
                 let _ = reply.send(Err(error.clone()));
@@ -227,6 +258,7 @@ impl Oplog {
             }
             Err(gone) => actor.fail(&gone, ctx),
         }));
+        true
     }
 
     fn note(&mut self, verdicts: &[Verdict]) {
@@ -248,7 +280,7 @@ impl Oplog {
 
     fn finish_turn(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         self.in_flight = false;
-        if !committed.commits.is_empty() {
+        if !committed.commits.is_empty() || committed.registered_anew {
             let told = Told(Arc::new(committed));
             self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
         }
@@ -270,6 +302,11 @@ pub(crate) fn fill_random(bytes: &mut [u8]) {
 
 impl Actor for Oplog {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        // A crash may have cut it short.
+        self.issue(ctx);
+    }
 }
 
 impl Handler<Write> for Oplog {

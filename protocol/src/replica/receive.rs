@@ -109,7 +109,7 @@ impl Replica {
         if self.fits_kind(commit) { Verdict::Applied } else { refuse(ReceiveRefusal::Kind) }
     }
 
-    fn fits_kind(&self, commit: &Commit) -> bool {
+    pub(super) fn fits_kind(&self, commit: &Commit) -> bool {
         let appends = self.settings.kind == Kind::Append;
         let mut changes = commit.sections().flat_map(|section| &section.entries);
         changes.all(|entry| matches!(entry.change, Change::Append { .. }) == appends)

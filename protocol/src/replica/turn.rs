@@ -72,6 +72,12 @@ pub struct Effects {
     /// The epoch this node writes under after it.
     #[serde(rename = "e")]
     pub epoch: Option<Epoch>,
+    /// The record holds a commit that the log had with fewer sections, under this arrival: it takes that one's place.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub widens: Option<u64>,
+    /// The record's commit says to everybody what the record under this arrival kept local, in the collections of its sections.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub issues: Option<u64>,
 }
 
 /// A row to be written.
@@ -182,15 +188,37 @@ impl<'a, R: Rows> Working<'a, R> {
         self.tallies.entry(collection.clone()).or_insert(before)
     }
 
+    /// Names a collection's tally in the effects of the record in the making, changed or not.
+    pub fn touch(&mut self, collection: &Collection) {
+        self.tally(collection);
+    }
+
     /// Ends a record: what was folded since the last one is its effects.
     pub fn record(&mut self, commit: Option<Commit>, local: Option<LocalBatch>) {
-        let tallies = std::mem::take(&mut self.touched);
-        let tallies = tallies.into_iter().map(|collection| (collection.clone(), self.tallies[&collection])).collect();
-        let effects = Effects { clock: self.clock, tallies, epoch: self.epoch };
         if let Some(commit) = &commit {
             self.lines.insert(commit.writer(), Line::of(commit));
         }
+        let effects = self.effects();
         self.records.push(Record { commit, local, effects });
+    }
+
+    /// Ends a record of an old commit with more sections than `widened`, which the log has: no line goes on by it.
+    pub fn record_widened(&mut self, commit: Commit, widened: u64) {
+        let effects = Effects { widens: Some(widened), ..self.effects() };
+        self.records.push(Record { commit: Some(commit), local: None, effects });
+    }
+
+    /// Says of the last record that it issues what was local.
+    pub fn issues(&mut self, local: u64) {
+        if let Some(record) = self.records.last_mut() {
+            record.effects.issues = Some(local);
+        }
+    }
+
+    fn effects(&mut self) -> Effects {
+        let tallies = std::mem::take(&mut self.touched);
+        let tallies = tallies.into_iter().map(|collection| (collection.clone(), self.tallies[&collection])).collect();
+        Effects { clock: self.clock, tallies, epoch: self.epoch, widens: None, issues: None }
     }
 
     pub fn finish(self) -> Turn {

@@ -1,0 +1,122 @@
+//! Turns of the oplog that are neither local writes nor fresh commits: a collection is registered or unregistered, old commits
+//! come again with more sections, local rows are issued. They wait in a queue of their own and take turns with the others.
+
+use actix::prelude::*;
+use anabranch_protocol::commit::Commit;
+use anabranch_protocol::coverage::RegistrationRefusal;
+use anabranch_protocol::hlc::WallClock;
+use anabranch_protocol::id::Collection;
+use tokio::sync::oneshot;
+
+use super::{Oplog, Received, fill_random};
+use crate::dataset::ledger::{Committed, Ledger};
+use crate::store::StoreError;
+
+/// What is left to do once those downstream were told.
+type Afterwards = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Ledger, WallClock) -> Result<(Committed, Afterwards), StoreError> + Send>;
+
+/// One such turn.
+pub(super) struct Chore(Job);
+
+/// Registers or unregisters a collection.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Register {
+    /// Which.
+    pub collection: Collection,
+    /// Whether it shall be registered.
+    pub registered: bool,
+    /// Whether it was not so before; after the barrier, and after those downstream know.
+    pub reply: oneshot::Sender<Result<bool, RegistrationRefusal>>,
+}
+
+/// Verified copies of commits that are here, for the sections they bring.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Widen {
+    /// In seq order per writer.
+    pub commits: Vec<Commit>,
+    /// Where verdicts go, after the barrier.
+    pub reply: oneshot::Sender<Result<Received, StoreError>>,
+}
+
+/// Issues the next batch of local rows.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Issue;
+
+impl Oplog {
+    pub(super) fn start_chore(&mut self, Chore(job): Chore, ctx: &mut Context<Self>) -> bool {
+        self.in_flight = true;
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let turn = async move { store.run(move |ledger: &mut Ledger| job(ledger, now)).await };
+        ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
+            Ok(Ok((committed, afterwards))) => {
+                actor.finish_turn(committed, ctx);
+                afterwards();
+            }
+            Ok(Err(error)) => actor.fail(&error, ctx),
+            Err(gone) => actor.fail(&gone, ctx),
+        }));
+        true
+    }
+
+    fn later(&mut self, job: Job, ctx: &mut Context<Self>) {
+        self.chores.push_back(Chore(job));
+        self.next_turn(ctx);
+    }
+
+    /// Issues what was written while it was not registered, batch by batch.
+    pub(super) fn issue(&mut self, ctx: &mut Context<Self>) {
+        let myself = ctx.address();
+        let job = move |ledger: &mut Ledger, now| {
+            let (committed, more) = ledger.issue(now, &mut fill_random)?;
+            let again: Afterwards = Box::new(move || {
+                if more {
+                    myself.do_send(Issue);
+                }
+            });
+            Ok((committed, again))
+        };
+        self.later(Box::new(job), ctx);
+    }
+}
+
+impl Handler<Issue> for Oplog {
+    type Result = ();
+    fn handle(&mut self, _: Issue, ctx: &mut Context<Self>) {
+        self.issue(ctx);
+    }
+}
+
+impl Handler<Register> for Oplog {
+    type Result = ();
+    fn handle(&mut self, Register { collection, registered, reply }: Register, ctx: &mut Context<Self>) {
+        let job = move |ledger: &mut Ledger, _| {
+            let (changed, committed) =
+                if registered { ledger.register(&collection)? } else { ledger.unregister(&collection)? };
+            // Whoever asked may have gone; what was done stays done.
+            let answer: Afterwards = Box::new(move || drop(reply.send(changed)));
+            Ok((committed, answer))
+        };
+        self.later(Box::new(job), ctx);
+        if registered {
+            self.issue(ctx);
+        }
+    }
+}
+
+impl Handler<Widen> for Oplog {
+    type Result = ();
+    fn handle(&mut self, Widen { commits, reply }: Widen, ctx: &mut Context<Self>) {
+        let job = move |ledger: &mut Ledger, _| {
+            let widened = ledger.widen(commits)?;
+            let (verdicts, vector) = (widened.verdicts, widened.committed.vector.clone());
+            let received = Received { verdicts, vector, got_on: widened.got_on };
+            let answer: Afterwards = Box::new(move || drop(reply.send(Ok(received))));
+            Ok((widened.committed, answer))
+        };
+        self.later(Box::new(job), ctx);
+    }
+}
