@@ -10,6 +10,7 @@
 
 pub mod aside;
 pub mod clock;
+mod collections;
 pub mod confirmation;
 mod damage;
 pub mod death_watch;

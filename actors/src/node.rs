@@ -25,7 +25,9 @@ use tokio::task::JoinHandle;
 
 pub use self::access::AccessSettings;
 use self::router::{AskPeers, DatasetReady, Event, Node};
-use crate::api::{CollectionInfo, DatasetError, DatasetInfo, Document, ListQuery, Listing, PeerInfo, WriteError};
+use crate::api::{
+    CollectionInfo, DatasetError, DatasetInfo, Document, ListQuery, Listing, PeerInfo, RegistrationError, WriteError,
+};
 use crate::dataset::DatasetHandle;
 use crate::dataset::aside::Asides;
 use crate::dataset::supervisor::SupervisorContext;
@@ -66,8 +68,10 @@ pub struct NodeSettings {
 pub struct DatasetSettings {
     /// What it holds.
     pub kind: Kind,
-    /// What it replicates.
+    /// What it replicates. What was registered or unregistered at run time is remembered beside it.
     pub registration: Registration,
+    /// What may be registered at run time.
+    pub collections_max: Registration,
     /// Who may sync it.
     pub readers: Peers,
     /// Whose commits count. All nodes of a dataset have to share the list, or they don't converge.
@@ -175,6 +179,23 @@ impl NodeHandle {
     /// [`DatasetError`].
     pub async fn collections(&self, dataset: &DatasetId) -> Result<Vec<CollectionInfo>, DatasetError> {
         self.find(dataset)?.collections().await
+    }
+
+    /// Registers a collection: from now on it replicates, and its past is pulled. Whether it was not registered before.
+    ///
+    /// # Errors
+    /// [`RegistrationError`].
+    pub async fn register(&self, dataset: &DatasetId, collection: &Collection) -> Result<bool, RegistrationError> {
+        self.find(dataset)?.register(collection.clone()).await
+    }
+
+    /// Unregisters a collection: nothing of it leaves or enters this node from now on; what is here stays. Whether it was
+    /// registered before.
+    ///
+    /// # Errors
+    /// [`RegistrationError`].
+    pub async fn unregister(&self, dataset: &DatasetId, collection: &Collection) -> Result<bool, RegistrationError> {
+        self.find(dataset)?.unregister(collection.clone()).await
     }
 
     /// All peers heard of since the start.

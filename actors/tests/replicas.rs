@@ -163,7 +163,8 @@ fn start_on(network: &Arc<Network>, seed: u8, kind: Kind, clock: u64, engine: Ar
 
 fn dataset(kind: Kind, registration: Registration) -> DatasetSettings {
     let sync = SyncSettings { announce_interval: Duration::ZERO, anti_entropy_interval: Duration::from_secs(1), max_peers: 8 };
-    DatasetSettings { kind, registration, readers: Peers::All, writers: Peers::All, sync }
+    let collections_max = Registration::all();
+    DatasetSettings { kind, registration, collections_max, readers: Peers::All, writers: Peers::All, sync }
 }
 
 fn start_with(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::access::Peers;
+use anabranch_protocol::coverage::Scope;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, PeerId, WriterId};
 use anabranch_protocol::plan::{Standing, standing};
@@ -49,6 +50,18 @@ pub struct PeerHolds {
 #[rtype(result = "()")]
 pub struct HeldHere(pub Vec<Held>);
 
+/// What none of the connected peers can deliver, in words; nothing where all is well.
+#[derive(Message, Debug, Clone, Default, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct Sourceless {
+    /// The past of collections that are imported.
+    pub scopes: BTreeMap<Scope, String>,
+    /// Fresh commits.
+    pub commits: Option<String>,
+    /// Which peer lacks what.
+    pub peers: BTreeMap<PeerId, String>,
+}
+
 /// The session with a peer ended.
 #[derive(Message, Debug, Clone)]
 #[rtype(result = "()")]
@@ -63,6 +76,8 @@ pub struct Standings {
     pub held: Vec<HeldWriter>,
     /// What the user should know, in words.
     pub reason: Option<String>,
+    /// What no connected peer can deliver of the past of collections that are imported.
+    pub sourceless: BTreeMap<Scope, String>,
 }
 
 /// Asks for [`Standings`].
@@ -95,6 +110,7 @@ pub struct Clock {
     peers: BTreeMap<PeerId, Arc<VersionVector>>,
     held: Vec<Held>,
     held_by: BTreeMap<PeerId, Vec<Held>>,
+    sourceless: Sourceless,
     _death_watch: DeathWatch,
 }
 
@@ -118,6 +134,7 @@ impl Clock {
             peers: BTreeMap::new(),
             held: Vec::new(),
             held_by: BTreeMap::new(),
+            sourceless: Sourceless::default(),
             _death_watch: death_watch,
         }
     }
@@ -147,7 +164,8 @@ impl Clock {
         self.announced = self.vector.clone();
     }
 
-    fn standing(&self, theirs: &VersionVector) -> PeerDataset {
+    fn standing(&self, peer: &PeerId, theirs: &VersionVector) -> PeerDataset {
+        let reason = self.sourceless.peers.get(peer).cloned();
         let state = match standing(&self.vector, theirs) {
             Standing::InSync => PeerState::InSync,
             Standing::Behind => PeerState::Ahead,
@@ -156,7 +174,7 @@ impl Clock {
         };
         let lag_commits = self.vector.missing(theirs) + theirs.missing(&self.vector);
         let lag = lag(&self.vector, theirs).max(lag(theirs, &self.vector));
-        PeerDataset { state, lag_commits, lag, reason: None }
+        PeerDataset { state, lag_commits, lag, reason }
     }
 
     fn reason(&self) -> Option<String> {
@@ -171,13 +189,14 @@ impl Clock {
         if let Some(peer) = self.forbidden_writer() {
             return Some(format!("commits of {peer} are refused: it is not among the dataset's `writers`"));
         }
-        self.held.first().map(|held| {
+        let held = self.held.first().map(|held| {
             let ahead = humane(self.ahead(held.hlc));
             format!(
                 "commits of {} from {} on are held back: their clock is {ahead} ahead of this node's",
                 held.writer.peer, held.seq
             )
-        })
+        });
+        held.or_else(|| self.sourceless.commits.clone())
     }
 
     /// A peer whose commits some neighbour has and we refuse.
@@ -251,6 +270,13 @@ impl Handler<HeldHere> for Clock {
     }
 }
 
+impl Handler<Sourceless> for Clock {
+    type Result = ();
+    fn handle(&mut self, sourceless: Sourceless, _: &mut Context<Self>) {
+        self.sourceless = sourceless;
+    }
+}
+
 impl Handler<Forget> for Clock {
     type Result = ();
     fn handle(&mut self, Forget(peer): Forget, _: &mut Context<Self>) {
@@ -263,11 +289,12 @@ impl Handler<Forget> for Clock {
 impl Handler<AskStandings> for Clock {
     type Result = ();
     fn handle(&mut self, AskStandings(reply): AskStandings, _: &mut Context<Self>) {
-        let peers = self.peers.iter().map(|(peer, theirs)| (*peer, self.standing(theirs))).collect();
+        let peers = self.peers.iter().map(|(peer, theirs)| (*peer, self.standing(peer, theirs))).collect();
         let shown = |held: &Held| HeldWriter { writer: held.writer, seq: held.seq, ahead: self.ahead(held.hlc) };
         let held = self.held.iter().map(shown).collect();
         // Whoever asked may have gone.
-        let _ = reply.send(Standings { peers, held, reason: self.reason() });
+        let sourceless = self.sourceless.scopes.clone();
+        let _ = reply.send(Standings { peers, held, reason: self.reason(), sourceless });
     }
 }
 

@@ -13,13 +13,12 @@ use tokio::time::Instant;
 
 use super::aside::{Asides, DropAsideError, SetAside};
 use super::clock::{AskStandings, Standings};
+use super::collections::importing;
 use super::oplog::{LedgerStatus, Oplog, Status, Write};
 use super::supervisor::{DatasetSupervisor, Gate, Open, Order, Running, Shutdown, SupervisorContext};
 use super::ticket::{Outcome, Ticket};
 use super::view::View;
-use crate::api::{
-    CollectionInfo, DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError,
-};
+use crate::api::{DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError};
 use crate::store::StoreError;
 
 /// Payload of writes that may wait, in KiB.
@@ -33,7 +32,7 @@ const READS_WAITING_MAX: usize = 256;
 /// How long a caller waits for a dataset that is being opened.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a caller waits for a disk that does not answer. Whatever hangs keeps its place in the bounds above.
-const DISK_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const DISK_PATIENCE: Duration = Duration::from_secs(60);
 const NO_ANSWER: &str = "the disk did not answer in time";
 /// How long a status page waits for a dataset.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,7 +40,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// A dataset of this node, running or not. Cheap to share.
 #[derive(Debug)]
 pub struct DatasetHandle {
-    context: SupervisorContext,
+    pub(super) context: SupervisorContext,
     supervisor: Addr<DatasetSupervisor>,
     gate: watch::Receiver<Gate>,
     restarts: watch::Receiver<u64>,
@@ -77,7 +76,7 @@ impl DatasetHandle {
         &self.context.settings.readers
     }
 
-    fn dataset(&self) -> &DatasetId {
+    pub(super) fn dataset(&self) -> &DatasetId {
         &self.context.dataset
     }
 
@@ -195,7 +194,7 @@ impl DatasetHandle {
         &self.context.asides
     }
 
-    fn not_begun(&self) -> DatasetError {
+    pub(super) fn not_begun(&self) -> DatasetError {
         DatasetError::Unavailable {
             dataset: self.dataset().clone(),
             state: DatasetState::Restarting,
@@ -242,23 +241,6 @@ impl DatasetHandle {
         self.read(move |view| view.list(&collection, &query)).await
     }
 
-    /// Collections that are registered or hold something.
-    ///
-    /// # Errors
-    /// [`DatasetError`].
-    pub async fn collections(&self) -> Result<Vec<CollectionInfo>, DatasetError> {
-        let running = self.running().await?;
-        let status = ledger_status(&running).await.ok_or_else(|| self.not_begun())?;
-        let registration = &self.context.settings.registration;
-        let mut found: std::collections::BTreeMap<Collection, u64> = status.tallies.into_iter().collect();
-        for collection in &registration.collections {
-            found.entry(collection.clone()).or_insert(0);
-        }
-        let info =
-            |(collection, documents)| CollectionInfo { registered: registration.contains(&collection), collection, documents };
-        Ok(found.into_iter().map(info).collect())
-    }
-
     /// The dataset as status pages show it; never waits long.
     pub async fn info(&self) -> DatasetInfo {
         let mut info = DatasetInfo {
@@ -286,18 +268,29 @@ impl DatasetHandle {
         };
         let standings = standings.unwrap_or_default();
         info.reason.clone_from(&standings.reason);
-        info.contents = Some(self.contents(status, standings, running.view.size_bytes()));
+        let registered = running.view.registered().now();
+        if let Some(importing) = importing(&registered.coverages, &standings.sourceless) {
+            info.state = DatasetState::Importing;
+            info.reason = Some(info.reason.map_or(importing.clone(), |reason| format!("{reason}; {importing}")));
+        }
+        info.contents = Some(self.contents(status, standings, &registered.registration, running.view.size_bytes()));
         info
     }
 
-    fn contents(&self, status: LedgerStatus, standings: Standings, disk_bytes: u64) -> DatasetContents {
+    fn contents(
+        &self,
+        status: LedgerStatus,
+        standings: Standings,
+        registration: &Registration,
+        disk_bytes: u64,
+    ) -> DatasetContents {
         let peer = self.context.node.identity.peer();
         DatasetContents {
             documents: status.documents,
             commits: status.vector.commits(),
             oplog_bytes: status.log_bytes,
             disk_bytes,
-            collections: names(&self.context.settings.registration),
+            collections: names(registration),
             writer: status.writer.epoch().map(|epoch| WriterId { peer, epoch }),
             vector: status.vector,
             fingerprint: status.fingerprint,
@@ -322,13 +315,13 @@ impl DatasetHandle {
     }
 }
 
-async fn ledger_status(running: &Running) -> Option<LedgerStatus> {
+pub(super) async fn ledger_status(running: &Running) -> Option<LedgerStatus> {
     let (reply, status) = oneshot::channel();
     running.oplog.do_send(Status(reply));
     status.await.ok()
 }
 
-async fn standings(running: &Running) -> Option<Standings> {
+pub(super) async fn standings(running: &Running) -> Option<Standings> {
     let (reply, standings) = oneshot::channel();
     running.clock.do_send(AskStandings(reply));
     standings.await.ok()

@@ -276,7 +276,7 @@ impl DatasetSupervisor {
             lineage: replica.lineage,
             identity: node.identity.clone(),
             incarnation,
-            registration: replica.registration.clone(),
+            registered: view.registered().clone(),
             wall: node.clock.clone(),
             transport: self.context.transport.clone(),
         };
@@ -291,6 +291,7 @@ impl DatasetSupervisor {
             oplog: oplog.clone(),
             clock: clock.clone(),
             confirmation: confirmation.clone(),
+            ready: self.context.ready.clone(),
         };
         let sync = Sync::new(sync, vector, watch("sync")).start();
         // Sync first: a push should be on its way before anything else is done about a commit.

@@ -4,10 +4,12 @@
 //! else is pulled: by a peer that learned from a confirmation, an announcement or a comparison of digests that it lacks commits.
 
 mod intake;
+mod past;
 mod pull;
 mod push;
 mod serve;
 mod session;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -20,10 +22,10 @@ use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
 use anabranch_protocol::replica::{ReceiveRefusal, ReplicaSettings, Verdict};
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Request, Response};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::session::Session;
-use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds};
+use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds, Sourceless};
 use super::confirmation::{Audience, Confirmation};
 use super::death_watch::DeathWatch;
 use super::oplog::{Oplog, PeerKnows, Stop, Told};
@@ -92,6 +94,8 @@ pub(super) struct SyncContext {
     pub oplog: Addr<Oplog>,
     pub clock: Addr<Clock>,
     pub confirmation: Addr<Confirmation>,
+    /// Told when peers have to be greeted anew for the dataset.
+    pub ready: mpsc::UnboundedSender<DatasetId>,
 }
 
 /// See the module documentation.
@@ -105,6 +109,10 @@ pub struct Sync {
     sessions_opened: u64,
     /// Writers that a pull is under way for, and from whom.
     claims: BTreeMap<WriterId, PeerId>,
+    /// Who is being asked for the past of collections that are imported.
+    past_pulled_from: Option<PeerId>,
+    /// What the clock was told that nobody can deliver.
+    sourceless: Sourceless,
     /// Writers whose clock is too far ahead.
     held: BTreeMap<WriterId, Held>,
     /// Writers whose chain broke.
@@ -125,6 +133,8 @@ impl Sync {
             pulled_last: None,
             sessions_opened: 0,
             claims: BTreeMap::new(),
+            past_pulled_from: None,
+            sourceless: Sourceless::default(),
             held: BTreeMap::new(),
             stopped: BTreeSet::new(),
             recent: VecDeque::new(),
@@ -158,11 +168,11 @@ impl Sync {
         let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
         for peer in peers {
             if let Some(session) = self.sessions.get_mut(&peer) {
-                // What the peer lacked it may have by now.
-                session.lacking.clear();
+                session.ask_again();
             }
             self.compare(peer, ctx);
         }
+        self.look_for_sources();
     }
 
     /// Compares vectors with a peer; once at a time, so that a slow peer is not asked the more the more it is announced.
@@ -241,13 +251,25 @@ impl Sync {
         }
     }
 
+    /// Another registration: peers are greeted anew, and what they lacked is asked for as it is wanted now.
+    fn registered_anew(&mut self, ctx: &mut Context<Self>) {
+        // The node is gone only when the process is.
+        let _ = self.context.ready.send(self.dataset().clone());
+        for session in self.sessions.values_mut() {
+            session.ask_again();
+            session.lacks.clear();
+        }
+        self.pull_from_anyone(ctx);
+        self.look_for_sources();
+    }
+
     fn introduction(&self) -> DatasetHello {
         let replica = &self.context.replica;
         DatasetHello {
             dataset: replica.dataset.to_wire(),
             lineage: replica.lineage,
             kind: replica.kind,
-            registration: replica.registration.clone(),
+            registration: self.context.view.registered().now().registration.clone(),
             policies: match replica.kind {
                 Kind::Documents => BTreeMap::from([(PolicyScope(None), "lww".to_owned())]),
                 Kind::Append => BTreeMap::from([(PolicyScope(None), "append".to_owned())]),
@@ -263,6 +285,7 @@ impl Actor for Sync {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let interval = self.context.sync.anti_entropy_interval.max(Duration::from_millis(100));
         ctx.run_interval(interval, Self::anti_entropy);
+        self.look_for_sources();
     }
 }
 
@@ -282,6 +305,7 @@ impl Handler<Accepted> for Sync {
         session.greeted(tags);
         tracing::info!(dataset = %self.dataset(), %peer, "syncing");
         self.learn(peer, &hello.heads, ctx);
+        self.look_for_sources();
     }
 }
 
@@ -290,10 +314,12 @@ impl Handler<Gone> for Sync {
     fn handle(&mut self, Gone(peer): Gone, ctx: &mut Context<Self>) {
         if self.sessions.remove(&peer).is_some() {
             self.claims.retain(|_, from| *from != peer);
+            self.past_pulled_from = self.past_pulled_from.filter(|from| *from != peer);
             self.context.confirmation.do_send(Audience::Left(peer));
             self.context.clock.do_send(Forget(peer));
             // What it was being asked for, another may have.
             self.pull_from_anyone(ctx);
+            self.look_for_sources();
         }
     }
 }
@@ -303,6 +329,9 @@ impl Handler<Told> for Sync {
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
         self.remember(&committed.commits);
+        if committed.registered_anew {
+            self.registered_anew(ctx);
+        }
         if self.context.replica.kind == Kind::Documents {
             let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
             for peer in peers {

@@ -53,7 +53,9 @@ impl Health {
     }
 
     fn of(datasets: &[DatasetInfo]) -> Self {
-        let (running, others): (Vec<_>, Vec<_>) = datasets.iter().partition(|info| info.state == DatasetState::Running);
+        // While collections are imported a dataset serves all that it has.
+        let serves = |info: &&DatasetInfo| matches!(info.state, DatasetState::Running | DatasetState::Importing);
+        let (running, others): (Vec<_>, Vec<_>) = datasets.iter().partition(serves);
         let word = match (running.is_empty(), others.is_empty()) {
             (_, true) if running.iter().all(|info| info.reason.is_none()) => "healthy",
             (true, false) => "unhealthy",
@@ -97,6 +99,8 @@ mod tests {
             ("degraded", "b is failed: disk".into(), "b".into())
         );
         assert_eq!(Health::of(&[failed]).word, "unhealthy");
+        let importing = Health::of(&[info("a", DatasetState::Importing, Some("orders is imported"))]);
+        assert_eq!((importing.word, importing.not_running.len()), ("degraded", 0));
         let warned = Health::of(&[info("a", DatasetState::Running, Some("clock"))]);
         assert_eq!((warned.word, warned.not_running.len()), ("degraded", 0));
     }

@@ -94,8 +94,7 @@ impl Handler<Register> for Oplog {
     type Result = ();
     fn handle(&mut self, Register { collection, registered, reply }: Register, ctx: &mut Context<Self>) {
         let job = move |ledger: &mut Ledger, _| {
-            let (changed, committed) =
-                if registered { ledger.register(&collection)? } else { ledger.unregister(&collection)? };
+            let (changed, committed) = if registered { ledger.register(&collection)? } else { ledger.unregister(&collection)? };
             // Whoever asked may have gone; what was done stays done.
             let answer: Afterwards = Box::new(move || drop(reply.send(changed)));
             Ok((committed, answer))
