@@ -306,6 +306,29 @@ mod tests {
     }
 
     #[test]
+    fn coverage_rows_and_stubs_have_these_bytes() {
+        let (all, orders) = (Scope::All, Scope::One(collection()));
+        assert_eq!(coverage_key(&all), b"c*\0");
+        assert_eq!(parse_coverage_key(b"corders\0"), Some((orders.clone(), None)));
+        let span = span_key(&orders, &stamp().writer);
+        assert_eq!((span.len(), &span[..9]), (8 + 48, &b"corders\0\xaa"[..]));
+        assert_eq!(parse_coverage_key(&span), Some((orders, Some(stamp().writer))));
+        assert_eq!(parse_coverage_key(b"corders\0short"), None);
+        let head = CoverageHead { registered: true, configured: false, issuing: true, spans: 2 };
+        assert_eq!(HEXLOWER.encode(&codec::encode(&head)), "a46172f5616bf46169f5616e02");
+        let span = encode_span(Span { next: 3, until: 300 });
+        assert_eq!(HEXLOWER.encode(&span[..span.len() - 4]), "820319012c");
+        assert_eq!(decode_span(&span), Some(Span { next: 3, until: 300 }));
+        let store = MemoryEngine::default().open(std::path::Path::new("/layout"), 0).unwrap();
+        super::super::log::move_record(&*store, 4, 258).unwrap();
+        let stub = store.get(&log_part(4, 0)).unwrap().unwrap();
+        assert_eq!((HEXLOWER.encode(&stub[..10]), stub.len()), ("01040000000000000102".to_owned(), 14));
+        assert!(matches!(super::super::log::read(&*store, 4), Ok(super::super::log::Found::Moved(258))));
+        store.put(&log_part(4, 0), &[&stub[..13], &[stub[13] ^ 1]].concat()).unwrap();
+        assert!(matches!(super::super::log::read(&*store, 4), Ok(super::super::log::Found::Broken)));
+    }
+
+    #[test]
     fn a_log_record_has_these_bytes() {
         let dataset = DatasetId::primary();
         let put = Change::Put { key: Key::new("k").unwrap(), value: vec![1] };
