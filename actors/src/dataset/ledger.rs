@@ -69,6 +69,8 @@ pub struct Committed {
     pub vector: Arc<VersionVector>,
     /// Whether the registration is another one now.
     pub registered_anew: bool,
+    /// Whether collections that are imported got on without a peer.
+    pub got_on: bool,
 }
 
 /// A place in the log, and the bytes of all records up to it.
@@ -286,7 +288,7 @@ impl Ledger {
 
     /// What a turn without commits changed.
     fn nothing_committed(&self) -> Committed {
-        Committed { commits: Vec::new(), vector: Arc::new(self.replica.vector().clone()), registered_anew: false }
+        Committed { commits: Vec::new(), vector: Arc::new(self.replica.vector().clone()), registered_anew: false, got_on: false }
     }
 
     /// Puts rows, vector and indexes of durable records. `first` is the arrival of the first.

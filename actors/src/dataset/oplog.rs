@@ -280,7 +280,7 @@ impl Oplog {
 
     fn finish_turn(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         self.in_flight = false;
-        if !committed.commits.is_empty() || committed.registered_anew {
+        if !committed.commits.is_empty() || committed.registered_anew || committed.got_on {
             let told = Told(Arc::new(committed));
             self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
         }
@@ -305,7 +305,7 @@ impl Actor for Oplog {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         // A crash may have cut it short.
-        self.issue(ctx);
+        self.catch_up(ctx);
     }
 }
 

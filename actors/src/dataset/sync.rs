@@ -331,6 +331,9 @@ impl Handler<Told> for Sync {
         self.remember(&committed.commits);
         if committed.registered_anew {
             self.registered_anew(ctx);
+        } else if committed.got_on {
+            self.pull_from_anyone(ctx);
+            self.look_for_sources();
         }
         if self.context.replica.kind == Kind::Documents {
             let peers: Vec<PeerId> = self.sessions.keys().copied().collect();

@@ -57,6 +57,8 @@ impl Ledger {
         let mut next = self.coverages.clone();
         let registered = next.register(collection, self.replica.vector());
         self.change(next)?;
+        // A small dataset needs no peer to know that it lacks nothing.
+        self.skim()?;
         Ok(self.changed(registered))
     }
 

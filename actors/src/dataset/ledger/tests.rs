@@ -167,7 +167,7 @@ proptest! {
     /// as complete has what the commits say, what was written locally is issued once, and nothing counts as damage.
     #[test]
     fn no_crash_makes_a_collection_complete_that_is_not(
-        fails in proptest::collection::vec((0_u32..60, any::<bool>(), any::<u64>()), 1..5), steps in proptest::collection::vec(0_u8..7, 8..40),
+        fails in proptest::collection::vec((0_u32..60, any::<bool>(), any::<u64>()), 1..5), steps in proptest::collection::vec(0_u8..8, 8..40),
     ) {
         let memory = MemoryEngine::default();
         let plan = FaultPlan::default();
@@ -198,6 +198,7 @@ proptest! {
                         let ops = vec![put(&customers(), "mine", written.to_string().as_bytes()), put(&orders(), "mine", b"x")];
                         ledger.write(now(written), &[WriteRequest { ops }], &mut entropy(&mut random)).map(|_| acked = Some(written))
                     }
+                    6 => ledger.skim().map(drop),
                     _ => ledger.issue(now(written), &mut entropy(&mut random)).map(drop),
                 };
                 if done.is_err() {
@@ -222,6 +223,8 @@ proptest! {
             let had = ledger.replica().vector().iter().find(|(writer, _)| writer.epoch.0 == [9; 16]).map_or(0, |(_, head)| head.seq);
             let past = commits[..usize::try_from(had).unwrap()].to_vec();
             ledger.widen(past).unwrap();
+            // Own commits never lack anything, and nobody has to deliver them.
+            ledger.skim().unwrap();
             prop_assert_eq!(ledger.coverages().standing(&customers()), Standing::Complete);
             complete_is_complete(&ledger, &commits)?;
             let keys = ledger.store.get(&super::layout::row_key(&customers(), &Key::new("mine").unwrap())).unwrap();
@@ -298,7 +301,7 @@ fn records_are_found_after_they_moved_and_after_they_were_issued() {
     let part: Vec<Commit> = commits.iter().map(|commit| commit.clone().keep_only(&only(&customers()))).collect();
     assert_eq!(ledger.widen(part[..20].to_vec()).unwrap().got_on, 20);
     assert_eq!(ledger.widen(part.clone()).unwrap().got_on, 19);
-    assert_eq!(ledger.widen(part).unwrap().got_on, 0);
+    assert_eq!(ledger.widen(part.clone()).unwrap().got_on, 0);
     for _ in 0..3 {
         assert_eq!((listing(&ledger, &customers()).len(), listing(&ledger, &orders()).len()), (49, 39));
         assert_eq!(listing(&ledger, &Collection::new("other").unwrap()).len(), 10);
@@ -312,6 +315,8 @@ fn records_are_found_after_they_moved_and_after_they_were_issued() {
         drop(ledger);
         memory.crash_seeded(directory, 5);
         ledger = open(&mut random);
+        // How far it got rides on later barriers: after a crash some of it may come again.
+        ledger.widen(part.clone()).unwrap();
         ledger.settle().unwrap();
     }
 }

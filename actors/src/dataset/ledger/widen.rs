@@ -19,6 +19,8 @@ use crate::store::StoreError;
 
 /// Frames that are widened in one turn, bytes.
 const WIDEN_BYTES_MAX: usize = 8 << 20;
+/// Commits that are looked at in one turn.
+const SKIMMED_MAX: usize = 1_024;
 /// Records that are cleared away in one turn.
 const CLEARED_MAX: usize = 256;
 
@@ -114,6 +116,39 @@ impl Ledger {
             None => decided.next().expect("one verdict for each widening"),
         }));
         Ok(got_on)
+    }
+
+    /// Gets on over commits that lack nothing of what is imported, as most do; whether there may be more. Only the others need a
+    /// peer.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn skim(&mut self) -> Result<(Committed, bool), StoreError> {
+        let spans = self.coverages.importing().filter_map(|(scope, _)| self.coverages.scopes.get(scope));
+        let spans = spans.flat_map(|coverage| &coverage.spans).filter(|(_, span)| span.missing() > 0);
+        let places: BTreeSet<(WriterId, u64)> = spans.map(|(writer, span)| (*writer, span.next)).collect();
+        let (mut left, mut got_on) = (SKIMMED_MAX, 0);
+        for (writer, mut seq) in places {
+            while left > 0 {
+                let Some(here) = self.commit_here(&writer, seq)? else { break };
+                left -= 1;
+                let steps = self.get_on(&[((writer, seq), here.left_out().collect())], &[Verdict::Duplicate])?;
+                if steps == 0 {
+                    break;
+                }
+                (seq, got_on) = (seq + 1, got_on + steps);
+            }
+        }
+        self.publish();
+        Ok((Committed { got_on: got_on > 0, ..self.nothing_committed() }, left == 0 && got_on > 0))
+    }
+
+    fn commit_here(&self, writer: &WriterId, seq: u64) -> Result<Option<Commit>, StoreError> {
+        let Some(arrival) = self.view.arrival(writer, seq)? else { return Ok(None) };
+        match log::read(&*self.store, arrival)? {
+            Found::Record(stored) => stored.commit(self.replica.settings().lineage),
+            Found::Moved(_) | Found::Broken => Err(StoreError::Corrupt(format!("commit {seq} of {writer} is missing or broken"))),
+        }
     }
 
     /// Notes what is durable now.

@@ -41,10 +41,15 @@ pub struct Widen {
     pub reply: oneshot::Sender<Result<Received, StoreError>>,
 }
 
-/// Issues the next batch of local rows.
-#[derive(Message)]
+/// The next batch of what is done in the background.
+#[derive(Message, Clone, Copy)]
 #[rtype(result = "()")]
-struct Issue;
+enum Background {
+    /// Local rows are issued.
+    Issue,
+    /// What lacks nothing is not imported.
+    Skim,
+}
 
 impl Oplog {
     pub(super) fn start_chore(&mut self, Chore(job): Chore, ctx: &mut Context<Self>) -> bool {
@@ -67,14 +72,22 @@ impl Oplog {
         self.next_turn(ctx);
     }
 
-    /// Issues what was written while it was not registered, batch by batch.
-    pub(super) fn issue(&mut self, ctx: &mut Context<Self>) {
+    /// Begins, or goes on with, what follows from registering: batch by batch, until nothing is left to do.
+    pub(super) fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        self.background(Background::Skim, ctx);
+        self.background(Background::Issue, ctx);
+    }
+
+    fn background(&mut self, what: Background, ctx: &mut Context<Self>) {
         let myself = ctx.address();
         let job = move |ledger: &mut Ledger, now| {
-            let (committed, more) = ledger.issue(now, &mut fill_random)?;
+            let (committed, more) = match what {
+                Background::Issue => ledger.issue(now, &mut fill_random)?,
+                Background::Skim => ledger.skim()?,
+            };
             let again: Afterwards = Box::new(move || {
                 if more {
-                    myself.do_send(Issue);
+                    myself.do_send(what);
                 }
             });
             Ok((committed, again))
@@ -83,10 +96,10 @@ impl Oplog {
     }
 }
 
-impl Handler<Issue> for Oplog {
+impl Handler<Background> for Oplog {
     type Result = ();
-    fn handle(&mut self, _: Issue, ctx: &mut Context<Self>) {
-        self.issue(ctx);
+    fn handle(&mut self, what: Background, ctx: &mut Context<Self>) {
+        self.background(what, ctx);
     }
 }
 
@@ -101,7 +114,7 @@ impl Handler<Register> for Oplog {
         };
         self.later(Box::new(job), ctx);
         if registered {
-            self.issue(ctx);
+            self.catch_up(ctx);
         }
     }
 }
