@@ -23,6 +23,7 @@ use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
 use self::widen::Moves;
+pub use self::widen::Widened;
 use super::identity::directory_identity;
 use super::layout;
 use super::log::{self, Found};

@@ -17,8 +17,8 @@ use super::{Committed, Ledger};
 use crate::dataset::log::{self, Found};
 use crate::store::StoreError;
 
-/// Frames that are widened in one turn, bytes.
-const WIDEN_BYTES_MAX: usize = 8 << 20;
+/// Commits that are read in one turn, bytes; a larger one alone.
+const LOOKED_AT_BYTES_MAX: usize = 8 << 20;
 /// Commits that are looked at in one turn.
 const SKIMMED_MAX: usize = 1_024;
 /// Records that are cleared away in one turn.
@@ -27,10 +27,12 @@ const CLEARED_MAX: usize = 256;
 /// What became of old commits that came again.
 #[derive(Debug)]
 pub struct Widened {
-    /// One per commit.
+    /// One per commit, without the rest.
     pub verdicts: Vec<Verdict>,
     /// By how many commits scopes got on, all together.
     pub got_on: usize,
+    /// Commits for another turn.
+    pub rest: Vec<Commit>,
     /// No commits of anybody, but what a turn is told by.
     pub committed: Committed,
 }
@@ -57,24 +59,23 @@ impl Moves {
 }
 
 impl Ledger {
-    /// Takes in copies of commits that are here, for the sections they bring; durable when it returns.
+    /// Takes in copies of commits that are here, for the sections they bring, until one turn's work is done; durable when it
+    /// returns. The others are returned.
     ///
     /// # Errors
     /// As [`Ledger::write`].
     pub fn widen(&mut self, commits: Vec<Commit>) -> Result<Widened, StoreError> {
-        let (mut verdicts, mut got_on) = (Vec::with_capacity(commits.len()), 0);
-        let mut commits = commits.into_iter().peekable();
-        while commits.peek().is_some() {
-            let (mut batch, mut bytes) = (Vec::new(), 0);
-            while let Some(came) = commits.next_if(|_| bytes < WIDEN_BYTES_MAX) {
-                let widening = self.widening(came)?;
-                bytes += widening.as_ref().map_or(0, |widening| widening.here.weight() + widening.came.weight());
-                batch.push(widening);
-            }
-            got_on += self.widen_batch(batch, &mut verdicts)?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut commits = commits.into_iter();
+        while bytes < LOOKED_AT_BYTES_MAX {
+            let Some(came) = commits.next() else { break };
+            let widening = self.widening(came)?;
+            bytes += widening.as_ref().map_or(0, |widening| widening.here.weight() + widening.came.weight());
+            batch.push(widening);
         }
+        let (verdicts, got_on) = self.widen_batch(batch)?;
         self.publish();
-        Ok(Widened { verdicts, got_on, committed: self.nothing_committed() })
+        Ok(Widened { verdicts, got_on, rest: commits.collect(), committed: self.nothing_committed() })
     }
 
     /// A commit beside what the log has of it, or how many the log has of its writer.
@@ -92,7 +93,7 @@ impl Ledger {
         Ok(Ok(Widening { here, arrival, came }))
     }
 
-    fn widen_batch(&mut self, batch: Vec<Result<Widening, u64>>, verdicts: &mut Vec<Verdict>) -> Result<usize, StoreError> {
+    fn widen_batch(&mut self, batch: Vec<Result<Widening, u64>>) -> Result<(Vec<Verdict>, usize), StoreError> {
         let mut gaps = Vec::new();
         let mut widenings = Vec::new();
         // What each commit will still lack, so that scopes get on by those that lack nothing of theirs.
@@ -111,11 +112,11 @@ impl Ledger {
         self.commit(turn)?;
         let got_on = self.get_on(&lacking, &decided)?;
         let mut decided = decided.into_iter();
-        verdicts.extend(gaps.into_iter().map(|gap| match gap {
+        let verdicts = gaps.into_iter().map(|gap| match gap {
             Some(have) => Verdict::Refused(ReceiveRefusal::Gap { have }),
             None => decided.next().expect("one verdict for each widening"),
-        }));
-        Ok(got_on)
+        });
+        Ok((verdicts.collect(), got_on))
     }
 
     /// Gets on over commits that lack nothing of what is imported, as most do; whether there may be more. Only the others need a
@@ -127,11 +128,12 @@ impl Ledger {
         let spans = self.coverages.importing().filter_map(|(scope, _)| self.coverages.scopes.get(scope));
         let spans = spans.flat_map(|coverage| &coverage.spans).filter(|(_, span)| span.missing() > 0);
         let places: BTreeSet<(WriterId, u64)> = spans.map(|(writer, span)| (*writer, span.next)).collect();
-        let (mut left, mut got_on) = (SKIMMED_MAX, 0);
+        let (mut left, mut bytes, mut got_on) = (SKIMMED_MAX, 0, 0);
         for (writer, mut seq) in places {
             while left > 0 {
                 let Some(here) = self.commit_here(&writer, seq)? else { break };
-                left -= 1;
+                bytes += here.weight();
+                left = if bytes < LOOKED_AT_BYTES_MAX { left - 1 } else { 0 };
                 let steps = self.get_on(&[((writer, seq), here.left_out().collect())], &[Verdict::Duplicate])?;
                 if steps == 0 {
                     break;

@@ -6,10 +6,11 @@ use anabranch_protocol::commit::Commit;
 use anabranch_protocol::coverage::RegistrationRefusal;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::Collection;
+use anabranch_protocol::replica::Verdict;
 use tokio::sync::oneshot;
 
 use super::{Oplog, Received, fill_random};
-use crate::dataset::ledger::{Committed, Ledger};
+use crate::dataset::ledger::{Committed, Ledger, Widened};
 use crate::store::StoreError;
 
 /// What is left to do once those downstream were told.
@@ -37,7 +38,9 @@ pub struct Register {
 pub struct Widen {
     /// In seq order per writer.
     pub commits: Vec<Commit>,
-    /// Where verdicts go, after the barrier.
+    /// What became of those before them, which had turns of their own.
+    pub before: (Vec<Verdict>, usize),
+    /// Where verdicts go, after the last barrier.
     pub reply: oneshot::Sender<Result<Received, StoreError>>,
 }
 
@@ -121,13 +124,22 @@ impl Handler<Register> for Oplog {
 
 impl Handler<Widen> for Oplog {
     type Result = ();
-    fn handle(&mut self, Widen { commits, reply }: Widen, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Widen { commits, before, reply }: Widen, ctx: &mut Context<Self>) {
+        let myself = ctx.address();
         let job = move |ledger: &mut Ledger, _| {
-            let widened = ledger.widen(commits)?;
-            let (verdicts, vector) = (widened.verdicts, widened.committed.vector.clone());
-            let received = Received { verdicts, vector, got_on: widened.got_on };
-            let answer: Afterwards = Box::new(move || drop(reply.send(Ok(received))));
-            Ok((widened.committed, answer))
+            let Widened { verdicts: decided, got_on, rest, committed } = ledger.widen(commits)?;
+            let (mut verdicts, got_on) = (before.0, before.1 + got_on);
+            verdicts.extend(decided);
+            let vector = committed.vector.clone();
+            let afterwards: Afterwards = Box::new(move || {
+                if rest.is_empty() {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(Ok(Received { verdicts, vector, got_on }));
+                } else {
+                    myself.do_send(Widen { commits: rest, before: (verdicts, got_on), reply });
+                }
+            });
+            Ok((committed, afterwards))
         };
         self.later(Box::new(job), ctx);
     }

@@ -61,7 +61,7 @@ pub(super) fn hand_over_past(
     commits: Vec<Commit>,
 ) -> oneshot::Receiver<Result<Received, crate::store::StoreError>> {
     let (reply, received) = oneshot::channel();
-    oplog.do_send(Widen { commits, reply });
+    oplog.do_send(Widen { commits, before: (Vec::new(), 0), reply });
     received
 }
 
