@@ -382,7 +382,7 @@ fn push_record(documents: &mut Vec<Document>, stamp: Stamp, change: &Change) {
 
 /// Index rows of a log record in an append dataset: where the records of each collection are found by key.
 pub(super) fn record_index_keys(record: &Record, local_writer: WriterId) -> Vec<Vec<u8>> {
-    let local = local_index_keys(record, local_writer).into_iter().map(|(_, key)| key);
+    let local = local_index_keys(record, local_writer).into_values();
     commit_index_keys(record).into_iter().chain(local).collect()
 }
 

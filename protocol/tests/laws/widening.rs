@@ -47,7 +47,7 @@ fn widen(node: &mut Node, source: &[Commit]) -> Vec<Verdict> {
     let here = |came: &Commit| {
         let same = |commit: &Commit| commit.writer() == came.writer() && commit.header().seq == came.header().seq;
         let found = node.log.iter().enumerate().filter_map(|(at, record)| Some((at, record.commit.as_ref()?)));
-        found.filter(|(_, commit)| same(commit)).last().map(|(at, commit)| (at as u64 + 1, commit.clone()))
+        found.rev().find(|(_, commit)| same(commit)).map(|(at, commit)| (at as u64 + 1, commit.clone()))
     };
     let widening = |came: &Commit| here(came).map(|(arrival, here)| Widening { here, arrival, came: came.clone() });
     let widenings = source.iter().filter_map(widening).collect();

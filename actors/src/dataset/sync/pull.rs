@@ -106,11 +106,10 @@ impl Sync {
         // What would be refused is not asked for; the clock shows whose it is.
         wants.retain(|want| self.context.replica.writers.contains(&want.writer.peer));
         // Fresh commits first; but where they never end, the past gets its turns too.
-        if wants.is_empty() || session.past_next {
-            if let Some((past, wants)) = self.past_to_pull(peer) {
-                let registration = past.registration();
-                return self.start_pull(peer, registration, wants, Some(past), ctx);
-            }
+        let past_first = wants.is_empty() || session.past_next;
+        if let Some((past, wants)) = past_first.then(|| self.past_to_pull(peer)).flatten() {
+            let registration = past.registration();
+            return self.start_pull(peer, registration, wants, Some(past), ctx);
         }
         if !wants.is_empty() {
             self.claims.extend(wants.iter().map(|want| (want.writer, peer)));
