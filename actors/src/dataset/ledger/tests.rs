@@ -258,6 +258,33 @@ fn complete_is_complete(ledger: &Ledger, commits: &[Commit]) -> Result<(), TestC
     Ok(())
 }
 
+#[test]
+fn how_far_a_collection_got_is_never_ahead_of_the_log() {
+    let directory = Path::new("/nowhere/primary");
+    let commits = chain(5);
+    for fails_after in 0..40 {
+        let memory = MemoryEngine::default();
+        let plan = FaultPlan::default();
+        let engine = FaultEngine::new(Arc::new(memory.clone()), plan.clone());
+        let mut random = 0;
+        let mut ledger = open(&engine, directory, &mut random);
+        ledger.receive(now(50), commits.clone()).unwrap();
+        ledger.register(&customers()).unwrap().0.unwrap();
+        let call = if fails_after < 4 { "barrier" } else { "put" };
+        plan.reload(&format!("{call}:error:after={}", fails_after % 36)).unwrap();
+        let _ = ledger.widen(commits.clone());
+        drop(ledger);
+        plan.clear();
+        memory.crash_seeded(directory, fails_after);
+        let mut ledger = open(&engine, directory, &mut random);
+        ledger.audit().unwrap();
+        complete_is_complete(&ledger, &commits).unwrap();
+        ledger.widen(commits.clone()).unwrap();
+        assert_eq!(ledger.coverages().standing(&customers()), Standing::Complete);
+        complete_is_complete(&ledger, &commits).unwrap();
+    }
+}
+
 /// The same for records: found by key wherever their commit lies now, and local ones are issued once.
 #[test]
 fn records_are_found_after_they_moved_and_after_they_were_issued() {
