@@ -9,6 +9,8 @@ use anabranch_protocol::replica::WriteRefusal;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
+pub use anabranch_protocol::coverage::{RegistrationRefusal, Standing as Coverage};
+
 pub use crate::dataset::aside::{DropAsideError, SetAside};
 pub use crate::dataset::counters::{Counts, MessageBytes};
 pub use crate::dataset::lineage::LineageSetting;
@@ -123,7 +125,7 @@ pub enum DatasetState {
     Failed,
     /// It was paused.
     Paused,
-    /// A snapshot is being taken in.
+    /// It serves, and the past of collections that were registered is still being pulled.
     Importing,
 }
 
@@ -263,4 +265,22 @@ pub struct CollectionInfo {
     pub registered: bool,
     /// Live documents or records.
     pub documents: u64,
+    /// How much of its past is here.
+    pub coverage: Coverage,
+    /// Why it is not complete.
+    pub reason: Option<String>,
+}
+
+/// Why a collection was not registered or unregistered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistrationError {
+    /// The dataset can't do it now; nothing was changed.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// It may not be; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] RegistrationRefusal),
+    /// The store failed meanwhile: it may or may not have happened.
+    #[error("dataset {0}: it is not known whether the registration was changed: look at the collections again")]
+    Unknown(DatasetId),
 }

@@ -11,6 +11,7 @@
 pub mod aside;
 mod budget;
 pub mod clock;
+mod collections;
 pub mod confirmation;
 pub mod counters;
 mod damage;
@@ -26,6 +27,7 @@ mod log;
 mod opener;
 pub mod oplog;
 mod overlay;
+pub mod registered;
 mod room;
 mod span;
 pub mod store_thread;

@@ -31,7 +31,10 @@ pub use self::hosted::DisabledDataset;
 use self::hosting::Hosting;
 pub(crate) use self::hosting::News;
 use self::router::{AskPeers, Event, Node};
-use crate::api::{CollectionInfo, DatasetError, DatasetInfo, Document, LineageSetting, ListQuery, Listing, PeerInfo, WriteError};
+use crate::api::{
+    CollectionInfo, DatasetError, DatasetInfo, Document, LineageSetting, ListQuery, Listing, PeerInfo, RegistrationError,
+    WriteError,
+};
 use crate::dataset::DatasetHandle;
 use crate::probe::Probe;
 use crate::store::StoreEngine;
@@ -83,8 +86,10 @@ pub struct DatasetSettings {
     pub kind: Kind,
     /// What it has to have in common with those it syncs with.
     pub lineage: LineageSetting,
-    /// What it replicates.
+    /// What it replicates. What was registered or unregistered at run time is remembered beside it.
     pub registration: Registration,
+    /// What may be registered at run time.
+    pub collections_max: Registration,
     /// Who may sync it.
     pub readers: Peers,
     /// Whose commits count. All nodes of a dataset have to share the list, or they don't converge.
@@ -200,6 +205,23 @@ impl NodeHandle {
     /// [`DatasetError`].
     pub async fn collections(&self, dataset: &DatasetId) -> Result<Vec<CollectionInfo>, DatasetError> {
         self.find(dataset)?.collections().await
+    }
+
+    /// Registers a collection: from now on it replicates, and its past is pulled. Whether it was not registered before.
+    ///
+    /// # Errors
+    /// [`RegistrationError`].
+    pub async fn register(&self, dataset: &DatasetId, collection: &Collection) -> Result<bool, RegistrationError> {
+        self.find(dataset)?.register(collection.clone()).await
+    }
+
+    /// Unregisters a collection: nothing of it leaves or enters this node from now on; what is here stays. Whether it was
+    /// registered before.
+    ///
+    /// # Errors
+    /// [`RegistrationError`].
+    pub async fn unregister(&self, dataset: &DatasetId, collection: &Collection) -> Result<bool, RegistrationError> {
+        self.find(dataset)?.unregister(collection.clone()).await
     }
 
     /// All peers heard of since the start.

@@ -27,6 +27,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
+#[path = "replicas/collections.rs"]
+mod collections;
+
 /// Who can reach whom. Messages travel as bytes, so that what arrives went through the decoders.
 #[derive(Debug, Default)]
 struct Network {
@@ -36,6 +39,9 @@ struct Network {
     requests: Mutex<BTreeMap<&'static str, usize>>,
     /// Requests of a kind that are lost from now on.
     lost: Mutex<BTreeMap<&'static str, usize>>,
+    /// Bytes that are looked for in every message, and who sent them to whom.
+    marker: Mutex<Vec<u8>>,
+    carried: Mutex<Vec<(PeerId, PeerId)>>,
 }
 
 fn kind_of(request: &Request) -> &'static str {
@@ -49,6 +55,14 @@ fn kind_of(request: &Request) -> &'static str {
 }
 
 impl Network {
+    /// Notes who sends the marker to whom.
+    fn look_at(&self, from: PeerId, to: PeerId, bytes: &[u8]) {
+        let marker = self.marker.lock().unwrap();
+        if !marker.is_empty() && bytes.windows(marker.len()).any(|window| window == &marker[..]) {
+            self.carried.lock().unwrap().push((from, to));
+        }
+    }
+
     fn linked(&self, a: PeerId, b: PeerId) -> bool {
         self.links.lock().unwrap().iter().any(|link| *link == (a, b) || *link == (b, a))
     }
@@ -118,11 +132,15 @@ impl Transport for Channels {
             if network.is_lost(kind_of(&request)) {
                 return Err(TransportError::Timeout);
             }
-            let request = Request::decode(&request.encode()).expect("our own requests decode");
+            let bytes = request.encode();
+            network.look_at(me, peer, &bytes);
+            let request = Request::decode(&bytes).expect("our own requests decode");
             let (reply, response) = oneshot::channel();
             events.send(TransportEvent::Request { peer: me, request, reply }).await.map_err(|_| TransportError::NotConnected)?;
             let response = response.await.map_err(|_| TransportError::Timeout)?;
-            Ok(Response::decode(&response.encode()).expect("our own responses decode"))
+            let bytes = response.encode();
+            network.look_at(peer, me, &bytes);
+            Ok(Response::decode(&bytes).expect("our own responses decode"))
         }
         .boxed()
     }
@@ -169,8 +187,8 @@ fn start_on(network: &Arc<Network>, seed: u8, kind: Kind, clock: u64, engine: Ar
 
 fn dataset(kind: Kind, registration: Registration) -> DatasetSettings {
     let sync = SyncSettings { announce_interval: Duration::ZERO, anti_entropy_interval: Duration::from_secs(1), max_peers: 8 };
-    let lineage = LineageSetting::Open;
-    DatasetSettings { kind, lineage, registration, readers: Peers::All, writers: Peers::All, sync }
+    let (lineage, collections_max) = (LineageSetting::Open, Registration::all());
+    DatasetSettings { kind, lineage, registration, collections_max, readers: Peers::All, writers: Peers::All, sync }
 }
 
 fn start_with(

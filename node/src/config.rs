@@ -254,6 +254,7 @@ fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
         kind,
         lineage: lineage(page.lineage.as_deref())?,
         registration: registration(&page.collections)?,
+        collections_max: registration(&page.collections_max).map_err(|why| format!("collections_max: {why}"))?,
         readers: access::peers("readers", &page.readers).map_err(|error| error.0)?,
         writers: access::peers("writers", &page.writers).map_err(|error| error.0)?,
         sync: SyncSettings {

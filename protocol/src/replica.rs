@@ -6,18 +6,22 @@
 
 mod branches;
 mod decide;
+mod issue;
 mod receive;
 mod request;
 mod turn;
+mod widen;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use branches::{Cut, Parting};
+pub use issue::LocalRecord;
 pub use receive::{ReceiveRefusal, Verdict};
 pub use request::{Op, WriteOp, WriteRefusal, WriteRequest, Written, parse_record_key, record_key, record_key_prefix};
 pub use turn::{Effects, LocalBatch, Record, RowWrite, Rows, Turn};
+pub use widen::Widening;
 pub use writer::WriterState;
 
 use crate::access::Peers;
@@ -29,7 +33,7 @@ use crate::registration::{Registration, TagSet};
 use crate::vector::{Head, VersionVector};
 use crate::wire::Kind;
 
-/// What a replica is told when it starts and keeps for its life.
+/// What a replica is told when it starts. All but the registration it keeps for its life.
 #[derive(Debug, Clone)]
 pub struct ReplicaSettings {
     /// The dataset.
@@ -115,6 +119,18 @@ impl Replica {
         &self.settings
     }
 
+    /// What it replicates now.
+    #[must_use]
+    pub fn registration(&self) -> &Registration {
+        &self.settings.registration
+    }
+
+    /// Replicates something else from now on. What was decided under the old registration has to be taken in before.
+    pub fn set_registration(&mut self, registration: Registration) {
+        self.tags = registration.tags(&self.settings.dataset, self.settings.lineage);
+        self.settings.registration = registration;
+    }
+
     /// The registration as headers name collections.
     #[must_use]
     pub fn tags(&self) -> &TagSet {
@@ -181,6 +197,8 @@ impl Replica {
             commit.header().seq == 1 && commit.writer().peer == self.peer() && Some(commit.writer().epoch) == epoch
         };
         match epoch {
+            // An old commit with more sections says nothing about where our line is.
+            _ if record.effects.widens.is_some() => self.writer,
             None => WriterState::Closed,
             Some(epoch) if record.commit.as_ref().is_some_and(opens) => WriterState::Open(epoch),
             Some(_) => self.writer,
@@ -204,7 +222,7 @@ impl Replica {
     }
 
     fn take_in(&mut self, record: &Record) {
-        if let (Some(id), Some(commit)) = (record.line(), &record.commit) {
+        if let (Some(id), Some(commit), None) = (record.line(), &record.commit, record.effects.widens) {
             let line = Line::of(commit);
             self.lines.insert(id, line);
             self.vector.set(id, line.head);

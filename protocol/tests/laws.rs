@@ -2,6 +2,8 @@
 
 #[path = "laws/convergence.rs"]
 mod convergence;
+#[path = "laws/coverage.rs"]
+mod coverage;
 #[path = "laws/decide.rs"]
 mod decide;
 #[path = "laws/decoders.rs"]
@@ -22,5 +24,7 @@ mod network_key;
 mod planning;
 #[path = "laws/values.rs"]
 mod values;
+#[path = "laws/widening.rs"]
+mod widening;
 #[path = "laws/world.rs"]
 mod world;

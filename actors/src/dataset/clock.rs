@@ -7,6 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use anabranch_protocol::access::Peers;
 use anabranch_protocol::commit::FrameFault;
+use anabranch_protocol::coverage::Scope;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, PeerId, WriterId};
 use anabranch_protocol::plan::{Standing, standing};
@@ -79,6 +80,18 @@ pub struct BadFramesOf {
     pub fault: FrameFault,
 }
 
+/// What none of the connected peers can deliver, in words; nothing where all is well.
+#[derive(Message, Debug, Clone, Default, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct Sourceless {
+    /// The past of collections that are imported.
+    pub scopes: BTreeMap<Scope, String>,
+    /// Fresh commits.
+    pub commits: Option<String>,
+    /// Which peer lacks what.
+    pub peers: BTreeMap<PeerId, String>,
+}
+
 /// The session with a peer ended.
 #[derive(Message, Debug, Clone)]
 #[rtype(result = "()")]
@@ -93,6 +106,8 @@ pub struct Standings {
     pub held: Vec<HeldWriter>,
     /// What the user should know, in words.
     pub reason: Option<String>,
+    /// What no connected peer can deliver of the past of collections that are imported.
+    pub sourceless: BTreeMap<Scope, String>,
 }
 
 /// A peer that this node's commits were pushed to did not take them in, and not because it waits for its clock.
@@ -135,6 +150,7 @@ pub struct Clock {
     bad_frames: BTreeMap<PeerId, BadFramesOf>,
     /// Peers that did not take in commits of ours, until they have them.
     not_taken_by: BTreeSet<PeerId>,
+    sourceless: Sourceless,
     death_watch: DeathWatch,
 }
 
@@ -162,6 +178,7 @@ impl Clock {
             unreadable: Vec::new(),
             bad_frames: BTreeMap::new(),
             not_taken_by: BTreeSet::new(),
+            sourceless: Sourceless::default(),
             death_watch,
         }
     }
@@ -211,7 +228,7 @@ impl Clock {
         let not_taken = || self.not_taken_by.contains(&peer).then(|| NOT_TAKEN.to_owned());
         let forbidden = || self.forbidden_writer(theirs).map(refused_writer);
         let reason = unreadable.map(|unreadable| unreadable.fault.to_string()).or(forked).or_else(forbidden);
-        let reason = reason.or_else(not_taken).or_else(bad);
+        let reason = reason.or_else(|| self.sourceless.peers.get(&peer).cloned()).or_else(not_taken).or_else(bad);
         PeerDataset { state, lag_commits, lag, reason }
     }
 
@@ -255,13 +272,14 @@ impl Clock {
         if let Some(peer) = self.peers.values().find_map(|theirs| self.forbidden_writer(theirs)) {
             return Some(refused_writer(peer));
         }
-        self.held.first().map(|held| {
+        let held = self.held.first().map(|held| {
             let ahead = humane(self.ahead(held.hlc));
             format!(
                 "commits of {} from {} on are held back: their clock is {ahead} ahead of this node's",
                 held.writer.peer, held.seq
             )
-        })
+        });
+        held.or_else(|| self.sourceless.commits.clone())
     }
 
     /// A peer whose commits a neighbour has and we refuse.
@@ -368,6 +386,13 @@ impl Handler<BadFramesOf> for Clock {
     }
 }
 
+impl Handler<Sourceless> for Clock {
+    type Result = ();
+    fn handle(&mut self, sourceless: Sourceless, _: &mut Context<Self>) {
+        self.sourceless = sourceless;
+    }
+}
+
 impl Handler<Forget> for Clock {
     type Result = ();
     fn handle(&mut self, Forget(peer): Forget, _: &mut Context<Self>) {
@@ -393,7 +418,8 @@ impl Handler<AskStandings> for Clock {
         let shown = |held: &Held| HeldWriter { writer: held.writer, seq: held.seq, ahead: self.ahead(held.hlc) };
         let held = self.held.iter().map(shown).collect();
         // Whoever asked may have gone.
-        let _ = reply.send(Standings { peers, held, reason: self.reason() });
+        let sourceless = self.sourceless.scopes.clone();
+        let _ = reply.send(Standings { peers, held, reason: self.reason(), sourceless });
     }
 }
 

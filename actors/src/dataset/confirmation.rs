@@ -11,13 +11,13 @@ use actix::prelude::*;
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::confirmation::{Confirmations, SignedStatement, Statement};
 use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
-use anabranch_protocol::registration::Registration;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Confirm, Request, Response};
 use tokio::sync::oneshot;
 
 use super::death_watch::DeathWatch;
 use super::oplog::{Stop, Told};
+use super::registered::Registered;
 use crate::node::Clock as WallClockSource;
 use crate::transport::{Class, SharedTransport};
 
@@ -68,7 +68,7 @@ pub(super) struct ConfirmationSettings {
     pub lineage: Lineage,
     pub identity: Identity,
     pub incarnation: Incarnation,
-    pub registration: Registration,
+    pub registered: Arc<Registered>,
     pub wall: Arc<dyn WallClockSource>,
     pub transport: SharedTransport,
 }
@@ -118,7 +118,7 @@ impl Confirmation {
             peer: settings.identity.peer(),
             incarnation: settings.incarnation,
             counter: self.counter,
-            registration: settings.registration.clone(),
+            registration: settings.registered.now().registration.clone(),
             vector: (*self.vector).clone(),
         };
         SignedStatement::sign(&statement, settings.lineage, &settings.identity)
@@ -224,6 +224,10 @@ impl Handler<Told> for Confirmation {
     type Result = ();
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
+        if committed.registered_anew {
+            // What was stated so far was stated under another registration.
+            self.told.clear();
+        }
         self.send_soon(self.settings.identity.peer(), ctx);
     }
 }

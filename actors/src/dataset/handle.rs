@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::aside::{Asides, DropAsideError, SetAside};
 use super::clock::{AskStandings, Standings};
+use super::collections::importing;
 use super::counters::Counters;
 use super::keeper::{CurrentSupervisor, keep};
 use super::life::Life;
@@ -24,9 +25,7 @@ use super::supervisor::{
 };
 use super::ticket::{Outcome, Ticket};
 use super::view::View;
-use crate::api::{
-    CollectionInfo, DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError,
-};
+use crate::api::{DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError};
 use crate::store::StoreError;
 
 /// Payload of writes that may wait, in KiB.
@@ -51,7 +50,7 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 /// A dataset of this node, running or not. Cheap to share.
 #[derive(Debug)]
 pub struct DatasetHandle {
-    context: SupervisorContext,
+    pub(super) context: SupervisorContext,
     life: Arc<Life>,
     supervisor: CurrentSupervisor,
     gate: watch::Receiver<Gate>,
@@ -265,7 +264,7 @@ impl DatasetHandle {
         &self.context.asides
     }
 
-    fn not_begun(&self) -> DatasetError {
+    pub(super) fn not_begun(&self) -> DatasetError {
         DatasetError::Unavailable {
             dataset: self.dataset().clone(),
             state: DatasetState::Restarting,
@@ -347,23 +346,6 @@ impl DatasetHandle {
         self.read(move |view| view.list(&collection, &query)).await
     }
 
-    /// Collections that are registered or hold something.
-    ///
-    /// # Errors
-    /// [`DatasetError`].
-    pub async fn collections(&self) -> Result<Vec<CollectionInfo>, DatasetError> {
-        let running = self.running().await?;
-        let status = ledger_status(&running).await.ok_or_else(|| self.not_begun())?;
-        let registration = &self.context.settings.registration;
-        let mut found: std::collections::BTreeMap<Collection, u64> = status.tallies.into_iter().collect();
-        for collection in &registration.collections {
-            found.entry(collection.clone()).or_insert(0);
-        }
-        let info =
-            |(collection, documents)| CollectionInfo { registered: registration.contains(&collection), collection, documents };
-        Ok(found.into_iter().map(info).collect())
-    }
-
     /// The dataset as status pages show it; never waits long.
     pub async fn info(&self) -> DatasetInfo {
         let mut info = DatasetInfo {
@@ -393,18 +375,29 @@ impl DatasetHandle {
         };
         let standings = standings.unwrap_or_default();
         info.reason = if running.full { Some(FULL.to_owned()) } else { standings.reason.clone() };
-        info.contents = Some(self.contents(status, standings, running.view.size_bytes()));
+        let registered = running.view.registered().now();
+        if let Some(importing) = importing(&registered.coverages, &standings.sourceless) {
+            info.state = DatasetState::Importing;
+            info.reason = Some(info.reason.map_or(importing.clone(), |reason| format!("{reason}; {importing}")));
+        }
+        info.contents = Some(self.contents(status, standings, &registered.registration, running.view.size_bytes()));
         info
     }
 
-    fn contents(&self, status: LedgerStatus, standings: Standings, disk_bytes: u64) -> DatasetContents {
+    fn contents(
+        &self,
+        status: LedgerStatus,
+        standings: Standings,
+        registration: &Registration,
+        disk_bytes: u64,
+    ) -> DatasetContents {
         let peer = self.context.node.identity.peer();
         DatasetContents {
             documents: status.documents,
             commits: status.vector.commits(),
             oplog_bytes: status.log_bytes,
             disk_bytes,
-            collections: names(&self.context.settings.registration),
+            collections: names(registration),
             writer: status.writer.epoch().map(|epoch| WriterId { peer, epoch }),
             vector: status.vector,
             fingerprint: status.fingerprint,
@@ -446,13 +439,13 @@ impl DatasetHandle {
     }
 }
 
-async fn ledger_status(running: &Running) -> Option<LedgerStatus> {
+pub(super) async fn ledger_status(running: &Running) -> Option<LedgerStatus> {
     let (reply, status) = oneshot::channel();
     running.oplog.do_send(Status(reply));
     status.await.ok()
 }
 
-async fn standings(running: &Running) -> Option<Standings> {
+pub(super) async fn standings(running: &Running) -> Option<Standings> {
     let (reply, standings) = oneshot::channel();
     running.clock.do_send(AskStandings(reply));
     standings.await.ok()

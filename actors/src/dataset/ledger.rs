@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anabranch_protocol::codec;
 use anabranch_protocol::commit::{Commit, ForkError, ForkProof};
+use anabranch_protocol::coverage::Coverages;
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
 use anabranch_protocol::id::{Collection, Epoch, Incarnation, Lineage, WriterId};
@@ -22,6 +23,8 @@ use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
 pub use self::forks::Parted;
+use self::widen::Moves;
+pub use self::widen::Widened;
 use super::identity::directory_identity;
 use super::layout;
 use super::lineage::LineageChoice;
@@ -41,6 +44,7 @@ const META_CLOCK: &str = "clock";
 const META_EPOCH: &str = "epoch";
 const META_ACCEPTED: &str = "accepted";
 const META_LARGE_ROWS: &str = "large_rows";
+const META_REGISTRATION: &str = "registration";
 
 /// Why a ledger could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +81,10 @@ pub struct Committed {
     pub parted: Arc<Parted>,
     /// Whether some of them are new.
     pub newly_parted: bool,
+    /// Whether the registration is another one now.
+    pub registered_anew: bool,
+    /// Whether collections that are imported got on without a peer.
+    pub got_on: bool,
 }
 
 /// A place in the log, and the bytes of all records up to it.
@@ -111,6 +119,10 @@ pub struct Ledger {
     read_only: bool,
     /// Where it is noted how far the log is.
     reached: Option<PathBuf>,
+    /// What is registered, and how much of its past is here.
+    coverages: Coverages,
+    moves: Moves,
+    issue_from: Option<Vec<u8>>,
 }
 
 impl Ledger {
@@ -165,11 +177,15 @@ impl Ledger {
             parted: Arc::default(),
             read_only: false,
             reached: None,
+            coverages: Coverages::default(),
+            moves: Moves::default(),
+            issue_from: None,
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
         ledger.start_writer(identity, epoch)?;
         ledger.part_again()?;
+        ledger.start_registration()?;
         Ok(ledger)
     }
 
@@ -190,6 +206,7 @@ impl Ledger {
             self.log_bytes += stored.len() as u64;
             log::write_again(&*self.store, at, self.mark.arrival, stored)?;
             epoch = Some(record.effects.epoch);
+            self.moves.add(record.effects.widens, at);
             self.arrival = at;
             self.apply(std::slice::from_ref(&record), at, &rows)?;
             at += 1;
@@ -314,23 +331,30 @@ impl Ledger {
             for record in &turn.records {
                 self.arrival += 1;
                 self.log_bytes += log::write(&*self.store, self.arrival, self.durable, record)? as u64;
+                self.moves.add(record.effects.widens, self.arrival);
             }
             self.store.barrier()?;
             self.durable = self.arrival;
             self.settled = self.applied;
+            self.clear_moved()?;
             let first = self.arrival + 1 - turn.records.len() as u64;
             self.apply(&turn.records, first, &turn.rows)?;
             self.replica.evolve(&turn);
         }
         let commits = turn.records.into_iter().filter_map(|record| record.commit).map(Arc::new).collect();
-        Ok(Committed { commits, ..self.standing() })
+        Ok(Committed { commits, ..self.nothing_committed() })
     }
 
-    /// Vector and forks as they are now.
-    #[must_use]
-    pub fn standing(&self) -> Committed {
-        let vector = Arc::new(self.replica.vector().clone());
-        Committed { commits: Vec::new(), vector, parted: self.parted_now(false), newly_parted: false }
+    /// Vector and forks as they are now: what a turn without commits says.
+    pub(super) fn nothing_committed(&self) -> Committed {
+        Committed {
+            commits: Vec::new(),
+            vector: Arc::new(self.replica.vector().clone()),
+            parted: self.parted_now(false),
+            newly_parted: false,
+            registered_anew: false,
+            got_on: false,
+        }
     }
 
     /// Puts rows, vector and indexes of durable records. `first` is the arrival of the first.
@@ -385,8 +409,10 @@ impl Ledger {
         let place = arrival.to_be_bytes();
         if let (Some(id), Some(commit)) = (record.line(), &record.commit) {
             self.store.put(&layout::seq_index(&id, commit.header().seq), &place)?;
-            let line = Line::of(commit);
-            self.store.put(&layout::line_key(&id), &layout::encode_line(&line))?;
+            // An old commit with more sections is not its line's newest.
+            if record.effects.widens.is_none() {
+                self.store.put(&layout::line_key(&id), &layout::encode_line(&Line::of(commit)))?;
+            }
         }
         for (collection, tally) in &record.effects.tallies {
             self.store.put(&layout::tally_key(collection), &layout::sealed(codec::encode(tally)))?;
@@ -396,6 +422,7 @@ impl Ledger {
                 let places = self.places(&key, arrival, record)?;
                 self.store.put(&key, &places)?;
             }
+            self.drop_issued(record)?;
         }
         Ok(())
     }
@@ -423,6 +450,10 @@ impl Ledger {
         self.settled = self.applied;
         self.write_mark()?;
         self.store.barrier()?;
+        while self.moves.any_settled(self.mark.arrival) {
+            self.clear_moved()?;
+            self.store.barrier()?;
+        }
         self.note_reached();
         Ok(())
     }
@@ -601,8 +632,11 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
 }
 
 mod forks;
+mod issue;
 mod reached;
+mod registration;
 mod verify;
+mod widen;
 
 #[cfg(test)]
 mod flips;

@@ -4,6 +4,8 @@
 //! nobody. Local writes and commits of peers take turns. Whoever is told (clock, confirmation, sync) is downstream: the oplog
 //! never waits for them.
 
+pub mod chores;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +17,7 @@ use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterS
 use anabranch_protocol::vector::VersionVector;
 use tokio::sync::oneshot;
 
+use self::chores::Chore;
 use super::counters::Counters;
 use super::death_watch::DeathWatch;
 use super::ledger::{Committed, Ledger};
@@ -55,6 +58,8 @@ pub struct Received {
     pub vector: Arc<VersionVector>,
     /// What was wrong with the first bad proof.
     pub bad_proof: Option<ForkError>,
+    /// By how many commits collections that are imported got on.
+    pub got_on: usize,
 }
 
 /// A peer was accepted, and this is what it has of our own line.
@@ -151,6 +156,24 @@ impl Group {
 
 /// Requests that did not fit the commit, and who waits for them.
 type Undecided = Vec<(WriteRequest, Begun)>;
+/// Who takes turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TurnOf {
+    Writes,
+    Received,
+    Chores,
+}
+
+impl TurnOf {
+    /// Who comes next: the others before the one whose turn it was.
+    fn others_first(self) -> [Self; 3] {
+        match self {
+            Self::Writes => [Self::Received, Self::Chores, Self::Writes],
+            Self::Received => [Self::Chores, Self::Writes, Self::Received],
+            Self::Chores => [Self::Writes, Self::Received, Self::Chores],
+        }
+    }
+}
 
 /// See the module documentation.
 pub struct Oplog {
@@ -164,8 +187,10 @@ pub struct Oplog {
     received: VecDeque<Receive>,
     /// A turn is on the store thread.
     in_flight: bool,
+    /// Changes of registration, old commits with more sections, local rows to be issued.
+    chores: VecDeque<Chore>,
     /// Whose turn it was last.
-    last_was_write: bool,
+    last: TurnOf,
     /// Commits of peers taken in and refused since the start.
     received_commits: u64,
     refused_commits: u64,
@@ -191,7 +216,8 @@ impl Oplog {
             writes: VecDeque::new(),
             received: VecDeque::new(),
             in_flight: false,
-            last_was_write: false,
+            chores: VecDeque::new(),
+            last: TurnOf::Chores,
             received_commits: 0,
             refused_commits: 0,
             counters,
@@ -206,13 +232,16 @@ impl Oplog {
         if self.in_flight {
             return;
         }
-        let write_first = !self.last_was_write || self.received.is_empty();
-        if write_first && !self.writes.is_empty() {
-            self.last_was_write = true;
-            self.start_writes(ctx);
-        } else if let Some(receive) = self.received.pop_front() {
-            self.last_was_write = false;
-            self.start_receive(receive, ctx);
+        for next in self.last.others_first() {
+            let started = match next {
+                TurnOf::Writes => !self.writes.is_empty() && self.start_writes(ctx),
+                TurnOf::Received => self.received.pop_front().is_some_and(|receive| self.start_receive(receive, ctx)),
+                TurnOf::Chores => self.chores.pop_front().is_some_and(|chore| self.start_chore(chore, ctx)),
+            };
+            if started {
+                self.last = next;
+                return;
+            }
         }
     }
 
@@ -221,13 +250,15 @@ impl Oplog {
         for ticket in self.writes.drain(..) {
             ticket.begin(&self.dataset).1.answer_failure(&StoreError::NoSpace);
         }
+        // Whoever waits for one hears that it is not done.
+        self.chores.clear();
         for receive in self.received.drain(..) {
             // Whoever asked may have gone.
             let _ = receive.reply.send(Err(StoreError::NoSpace));
         }
     }
 
-    fn start_writes(&mut self, ctx: &mut Context<Self>) {
+    fn start_writes(&mut self, ctx: &mut Context<Self>) -> bool {
         let mut group = Group::default();
         let mut begun_all = VecDeque::new();
         let mut bytes = 0;
@@ -263,9 +294,10 @@ impl Oplog {
                 actor.thread_failed(error, ctx);
             }
         }));
+        true
     }
 
-    fn start_receive(&mut self, receive: Receive, ctx: &mut Context<Self>) {
+    fn start_receive(&mut self, receive: Receive, ctx: &mut Context<Self>) -> bool {
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
         let Receive { commits, proofs, reply } = receive;
@@ -277,7 +309,7 @@ impl Oplog {
                 // Told before the reply: who hears of the vector finds the others informed.
                 let vector = committed.vector.clone();
                 actor.finish_turn(committed, ctx);
-                let _ = reply.send(Ok(Received { verdicts, vector, bad_proof }));
+                let _ = reply.send(Ok(Received { verdicts, vector, bad_proof, got_on: 0 }));
             }
             Ok(Err(error)) => {
                 let _ = reply.send(Err(error.clone()));
@@ -285,6 +317,7 @@ impl Oplog {
             }
             Err(error) => actor.thread_failed(error, ctx),
         }));
+        true
     }
 
     fn note(&mut self, verdicts: &[Verdict]) {
@@ -307,7 +340,8 @@ impl Oplog {
 
     fn finish_turn(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         self.in_flight = false;
-        if !committed.commits.is_empty() || committed.newly_parted {
+        let news = committed.newly_parted || committed.registered_anew || committed.got_on;
+        if !committed.commits.is_empty() || news {
             let told = Told(Arc::new(committed));
             self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
         }
@@ -351,6 +385,8 @@ impl Actor for Oplog {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.death_watch.started(ctx);
+        // A crash may have cut it short.
+        self.catch_up(ctx);
     }
 
     fn stopping(&mut self, _: &mut Context<Self>) -> Running {

@@ -252,7 +252,7 @@ impl DatasetSupervisor {
             }
             let facts = |ledger: &mut Ledger| {
                 let lineage = ledger.replica().settings().lineage;
-                (ledger.view().clone(), ledger.standing(), ledger.incarnation(), lineage, ledger.is_read_only())
+                (ledger.view().clone(), ledger.nothing_committed(), ledger.incarnation(), lineage, ledger.is_read_only())
             };
             let facts = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
             let (view, standing, incarnation, lineage, full) = facts;
@@ -309,7 +309,7 @@ impl DatasetSupervisor {
             lineage: replica.lineage,
             identity: node.identity.clone(),
             incarnation,
-            registration: replica.registration.clone(),
+            registered: view.registered().clone(),
             wall: node.clock.clone(),
             transport: transport.clone(),
         };

@@ -6,10 +6,12 @@
 mod faults;
 mod forks;
 mod intake;
+mod past;
 mod pull;
 mod push;
 mod serve;
 mod session;
+mod sources;
 mod stall;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,7 +31,7 @@ use tracing::Instrument as _;
 use self::forks::Suspicion;
 use self::session::Session;
 use self::stall::Stalls;
-use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds, Unreadable};
+use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds, Sourceless, Unreadable};
 use super::confirmation::{Audience, Confirmation};
 use super::counters::Counters;
 use super::death_watch::DeathWatch;
@@ -127,6 +129,10 @@ pub struct Sync {
     sessions_opened: u64,
     /// Writers that a pull is under way for, and from whom.
     claims: BTreeMap<WriterId, PeerId>,
+    /// Who is being asked for the past of collections that are imported.
+    past_pulled_from: Option<PeerId>,
+    /// What the clock was told that nobody can deliver.
+    sourceless: Sourceless,
     /// Writers whose clock is too far ahead.
     held: BTreeMap<WriterId, Held>,
     /// Writers whose chain broke.
@@ -152,6 +158,8 @@ impl Sync {
             pulled_last: None,
             sessions_opened: 0,
             claims: BTreeMap::new(),
+            past_pulled_from: None,
+            sourceless: Sourceless::default(),
             held: BTreeMap::new(),
             stopped: BTreeSet::new(),
             parted: Arc::default(),
@@ -192,11 +200,12 @@ impl Sync {
         for peer in peers {
             if let Some(session) = self.sessions.get_mut(&peer) {
                 // What the peer lacked it may have by now.
-                session.lacking.clear();
+                session.ask_again();
                 session.searched.clear();
             }
             self.compare(peer, ctx);
         }
+        self.look_for_sources();
     }
 
     /// Compares vectors with a peer; once at a time, so that a slow peer is not asked the more the more it is announced.
@@ -293,13 +302,25 @@ impl Sync {
         }
     }
 
+    /// Another registration: peers are greeted anew, and what they lacked is asked for as it is wanted now.
+    fn registered_anew(&mut self, ctx: &mut Context<Self>) {
+        // The node is gone only when the process is.
+        let _ = self.context.news.send(News::Ready(self.dataset().clone()));
+        for session in self.sessions.values_mut() {
+            session.ask_again();
+            session.lacks.clear();
+        }
+        self.pull_from_anyone(ctx);
+        self.look_for_sources();
+    }
+
     fn introduction(&self) -> DatasetHello {
         let replica = &self.context.replica;
         DatasetHello {
             dataset: replica.dataset.to_wire(),
             lineage: replica.lineage,
             kind: replica.kind,
-            registration: replica.registration.clone(),
+            registration: self.context.view.registered().now().registration.clone(),
             policies: match replica.kind {
                 Kind::Documents => BTreeMap::from([(PolicyScope(None), "lww".to_owned())]),
                 Kind::Append => BTreeMap::from([(PolicyScope(None), "append".to_owned())]),
@@ -316,6 +337,7 @@ impl Actor for Sync {
         let interval = self.context.sync.anti_entropy_interval.max(Duration::from_millis(100));
         ctx.run_interval(interval, Self::anti_entropy);
         self.death_watch.started(ctx);
+        self.look_for_sources();
     }
 
     fn stopping(&mut self, _: &mut Context<Self>) -> Running {
@@ -341,6 +363,7 @@ impl Handler<Accepted> for Sync {
         session.greeted(tags);
         tracing::info!(dataset = %self.dataset(), %peer, "syncing");
         self.learn(peer, &hello.heads, ctx);
+        self.look_for_sources();
     }
 }
 
@@ -349,11 +372,13 @@ impl Handler<Gone> for Sync {
     fn handle(&mut self, Gone(peer): Gone, ctx: &mut Context<Self>) {
         if self.sessions.remove(&peer).is_some() {
             self.claims.retain(|_, from| *from != peer);
+            self.past_pulled_from = self.past_pulled_from.filter(|from| *from != peer);
             self.context.confirmation.do_send(Audience::Left(peer));
             self.context.clock.do_send(Forget(peer));
             self.forget_unreadable_of(peer);
             // What it was being asked for, another may have.
             self.pull_from_anyone(ctx);
+            self.look_for_sources();
         }
     }
 }
@@ -364,6 +389,12 @@ impl Handler<Told> for Sync {
         self.vector = committed.vector.clone();
         self.note_forks(&committed.parted, ctx);
         self.remember(&committed.commits);
+        if committed.registered_anew {
+            self.registered_anew(ctx);
+        } else if committed.got_on {
+            self.pull_from_anyone(ctx);
+            self.look_for_sources();
+        }
         if self.context.replica.kind == Kind::Documents {
             let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
             for peer in peers {

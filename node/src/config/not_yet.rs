@@ -2,7 +2,7 @@
 //! it counts on it.
 
 use super::ConfigError;
-use super::page::{DatasetPage, EVERYTHING, PEER_LEASE, Page, SyncPage};
+use super::page::{DatasetPage, PEER_LEASE, Page, SyncPage};
 
 /// Refuses the first setting of the page that this version can't honour.
 pub fn refuse(page: &Page) -> Result<(), ConfigError> {
@@ -14,11 +14,9 @@ pub fn refuse(page: &Page) -> Result<(), ConfigError> {
 
 /// Refuses the first setting of a dataset that this version can't honour.
 pub fn refuse_in_dataset(name: &str, dataset: &DatasetPage) -> Result<(), ConfigError> {
-    let everything = |words: &[String]| matches!(words, [word] if word == EVERYTHING);
     let default = SyncPage::default();
     let sync = &dataset.sync;
     let settings = [
-        ("collections_max", !everything(&dataset.collections_max)),
         ("policy", dataset.policy.values().any(|policy| policy != "lww")),
         ("images_before", !dataset.images_before.is_empty()),
         ("peer_lease", dataset.peer_lease != PEER_LEASE),

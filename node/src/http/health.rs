@@ -53,8 +53,10 @@ impl Health {
     }
 
     fn of(datasets: &[DatasetInfo]) -> Self {
+        // While collections are imported a dataset serves all that it has.
+        let serves = |info: &&DatasetInfo| matches!(info.state, DatasetState::Running | DatasetState::Importing);
         let enabled = || datasets.iter().filter(|info| info.enabled);
-        let (running, others): (Vec<_>, Vec<_>) = enabled().partition(|info| info.state == DatasetState::Running);
+        let (running, others): (Vec<_>, Vec<_>) = enabled().partition(serves);
         let word = match (running.is_empty(), others.is_empty()) {
             (_, true) if running.iter().all(|info| info.reason.is_none()) => "healthy",
             (true, false) => "unhealthy",
@@ -103,6 +105,8 @@ mod tests {
         let off = DatasetInfo { enabled: false, ..info("c", DatasetState::Paused, Some("disabled")) };
         let beside = Health::of(&[info("a", DatasetState::Running, None), off]);
         assert_eq!((beside.word, beside.why.len(), beside.not_running.len()), ("healthy", 0, 0));
+        let importing = Health::of(&[info("a", DatasetState::Importing, Some("orders is imported"))]);
+        assert_eq!((importing.word, importing.not_running.len()), ("degraded", 0));
         let warned = Health::of(&[info("a", DatasetState::Running, Some("clock"))]);
         assert_eq!((warned.word, warned.not_running.len()), ("degraded", 0));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, ResponseError};
-use anabranch_actors::api::{DatasetError, WriteError};
+use anabranch_actors::api::{DatasetError, RegistrationError, WriteError};
 use anabranch_protocol::id::{DatasetId, NameError};
 use anabranch_protocol::replica::WriteRefusal;
 use serde_json::{Map, Value as Json};
@@ -83,6 +83,22 @@ impl Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage-failed", "The store can't be read", detail)
                     .in_dataset(dataset)
                     .retry_after(STORAGE_RETRY)
+            }
+        }
+    }
+
+    /// Why a collection was not registered or unregistered.
+    pub fn of_registration(error: &RegistrationError, dataset: &DatasetId) -> Self {
+        let detail = error.to_string();
+        match error {
+            RegistrationError::Dataset(error) => Self::of_dataset(error),
+            RegistrationError::Refused(_) => {
+                Self::new(StatusCode::FORBIDDEN, "registration-refused", "The registration can't be changed so", detail)
+                    .in_dataset(dataset)
+            }
+            RegistrationError::Unknown(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "outcome-unknown", "The outcome is unknown", detail)
+                    .in_dataset(dataset)
             }
         }
     }

@@ -34,7 +34,7 @@ pub fn configure(app: &mut ServiceConfig) {
     path("/v1/datasets/{d}/changes", vec![get().to(not_yet)]);
     path("/v1/datasets/{d}/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
     path("/v1/datasets/{d}/collections", vec![get().to(collections::list)]);
-    path("/v1/datasets/{d}/collections/{c}", vec![put().to(not_yet), delete().to(not_yet)]);
+    path("/v1/datasets/{d}/collections/{c}", vec![put().to(collections::register), delete().to(collections::unregister)]);
     for action in ["drop", "truncate", "rename"] {
         path(&format!("/v1/datasets/{{d}}/collections/{{c}}/{action}"), vec![post().to(not_yet)]);
     }

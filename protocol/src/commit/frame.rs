@@ -1,5 +1,7 @@
 //! The bytes of a commit, whole or with sections left out.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -291,5 +293,37 @@ impl Commit {
     #[must_use]
     pub fn missing_for(&self, tags: &TagSet) -> Vec<Tag> {
         self.left_out().filter(|tag| tags.contains(tag)).collect()
+    }
+
+    /// Tags of sections that this commit has by its header, that a peer which registered `asked` needs, and that a node which
+    /// registered `ours` can't serve from this copy: left out, or not registered any more.
+    #[must_use]
+    pub fn unservable(&self, asked: &TagSet, ours: &TagSet) -> Vec<Tag> {
+        let listed = self.frame.header.sections.iter().zip(&self.frame.bodies);
+        let lacking = |(listed, body): (&SectionRef, &Body)| {
+            let here = matches!(body, Body::Here { .. }) && ours.contains(&listed.tag);
+            (asked.contains(&listed.tag) && !here).then_some(listed.tag)
+        };
+        listed.filter_map(lacking).collect()
+    }
+
+    /// This copy with the sections that `other`, another copy of the same commit, has and this one lacks, and the tags of those;
+    /// `None` if they are not copies of one commit.
+    #[must_use]
+    pub fn widen(&self, other: &Self) -> Option<(Self, BTreeSet<Tag>)> {
+        if self.hash != other.hash {
+            return None;
+        }
+        // One hash, one header: the bodies stand side by side, and each was checked against its digest.
+        let mut wider = self.clone();
+        let mut new = BTreeSet::new();
+        let bodies = wider.frame.bodies.iter_mut().zip(&other.frame.bodies);
+        for (listed, (mine, theirs)) in self.frame.header.sections.iter().zip(bodies) {
+            if let (Body::LeftOut, Body::Here { .. }) = (&*mine, theirs) {
+                *mine = theirs.clone();
+                new.insert(listed.tag);
+            }
+        }
+        Some((wider, new))
     }
 }

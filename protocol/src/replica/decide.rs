@@ -32,7 +32,7 @@ struct Accepted {
 
 /// Entries of the commit in the making.
 #[derive(Default)]
-struct Gathered {
+pub(super) struct Gathered {
     sections: BTreeMap<Collection, Vec<Entry>>,
     local: Vec<(Collection, Entry)>,
     entries: u32,
@@ -85,7 +85,7 @@ impl Replica {
         Ok((working.finish(), outcomes))
     }
 
-    fn next_epoch(&self, now: WallClock, entropy: &mut dyn FnMut(&mut [u8])) -> Epoch {
+    pub(super) fn next_epoch(&self, now: WallClock, entropy: &mut dyn FnMut(&mut [u8])) -> Epoch {
         if let WriterState::Open(epoch) = self.writer {
             return epoch;
         }
@@ -180,7 +180,7 @@ impl Replica {
     }
 
     /// Seals what was gathered into records of the turn; the token of the commit, if there is one.
-    fn seal<R: Rows>(
+    pub(super) fn seal<R: Rows>(
         &self,
         working: &mut Working<'_, R>,
         gathered: Gathered,
@@ -293,7 +293,8 @@ impl Gathered {
             && (self.entries == 0 || self.weight + request.weight() <= COMMIT_PAYLOAD_MAX)
     }
 
-    fn push(&mut self, collection: Collection, change: Change, replicated: bool) {
+    /// Adds an entry; its index.
+    pub fn push(&mut self, collection: Collection, change: Change, replicated: bool) -> u32 {
         self.weight += change.weight();
         let entry = Entry { index: self.entries, change };
         self.entries += 1;
@@ -302,6 +303,7 @@ impl Gathered {
         } else {
             self.local.push((collection, entry));
         }
+        self.entries - 1
     }
 }
 

@@ -132,7 +132,7 @@ impl Replica {
         (!self.fits_kind(commit)).then_some(ReceiveRefusal::Kind)
     }
 
-    fn fits_kind(&self, commit: &Commit) -> bool {
+    pub(super) fn fits_kind(&self, commit: &Commit) -> bool {
         let appends = self.settings.kind == Kind::Append;
         let mut changes = commit.sections().flat_map(|section| &section.entries);
         changes.all(|entry| matches!(entry.change, Change::Append { .. }) == appends)

@@ -152,7 +152,7 @@ fn effects() -> Effects {
         clock: Hlc(0x019f_0000_0001_0002),
         tallies: vec![(collection(0), tally)],
         epoch: Some(Epoch([3; 16])),
-        branch: None,
+        ..Effects::default()
     }
 }
 
@@ -170,6 +170,8 @@ pub fn shapes() -> Vec<(String, Vec<u8>)> {
     shapes.push(("commit/log-effects-branch".into(), codec::encode(&Effects { branch: Some(writer(9)), ..effects() })));
     shapes.push(("commit/fork-proof".into(), codec::encode(&crate::forks::proof())));
     shapes.push(("commit/log-effects-closed".into(), codec::encode(&Effects { epoch: None, ..effects() })));
+    shapes.push(("commit/log-effects-widens".into(), codec::encode(&Effects { widens: Some(41), ..effects() })));
+    shapes.push(("commit/log-effects-issues".into(), codec::encode(&Effects { issues: Some(42), ..effects() })));
     shapes
 }
 
@@ -236,7 +238,10 @@ fn frozen_bytes_decode_to_their_values() {
         };
         assert_eq!(signed.verify(&id, lineage).unwrap().counter, 25);
     }
-    assert_eq!(codec::decode::<Effects>(&read("commit/log-effects"), 1 << 20), Ok(effects()));
+    let frozen = |name: &str| codec::decode::<Effects>(&read(name), 1 << 20);
+    assert_eq!(frozen("commit/log-effects"), Ok(effects()));
+    assert_eq!(frozen("commit/log-effects-widens"), Ok(Effects { widens: Some(41), ..effects() }));
+    assert_eq!(frozen("commit/log-effects-issues"), Ok(Effects { issues: Some(42), ..effects() }));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod addresses;
 mod apart;
 mod clocks;
+mod collections;
 mod copies;
 mod damage;
 mod disks;

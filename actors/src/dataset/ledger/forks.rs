@@ -122,6 +122,8 @@ impl Ledger {
             None => Vec::new(),
         };
         let mut places: Vec<[u8; 8]> = others.chunks_exact(8).filter_map(|place| place.try_into().ok()).collect();
+        // A copy with more sections takes the place of the one before it.
+        places.retain(|place| record.effects.widens != Some(u64::from_be_bytes(*place)));
         if !places.contains(&place) {
             places.push(place);
         }

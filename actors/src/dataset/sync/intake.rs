@@ -7,6 +7,7 @@ use anabranch_protocol::id::{DatasetId, Lineage, WriterId};
 use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
+use super::super::oplog::chores::Widen;
 use super::super::oplog::{Oplog, Receive, Received};
 
 /// Why frames of a peer were not taken in.
@@ -80,6 +81,16 @@ pub(super) fn hand_over(
 ) -> oneshot::Receiver<Result<Received, crate::store::StoreError>> {
     let (reply, received) = oneshot::channel();
     oplog.do_send(Receive { commits, proofs: Vec::new(), reply });
+    received
+}
+
+/// Hands copies of commits that are here to the oplog, for the sections they bring.
+pub(super) fn hand_over_past(
+    oplog: &Addr<Oplog>,
+    commits: Vec<Commit>,
+) -> oneshot::Receiver<Result<Received, crate::store::StoreError>> {
+    let (reply, received) = oneshot::channel();
+    oplog.do_send(Widen { commits, before: (Vec::new(), 0), reply });
     received
 }
 

@@ -1,12 +1,12 @@
 //! Pulls: missing commits, verbatim, paged by bytes. While a page is being made durable the next one is on its way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::commit::FrameFault;
 use anabranch_protocol::hlc::Hlc;
-use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
+use anabranch_protocol::id::{DatasetId, Lineage, PeerId, Tag, WriterId};
 use anabranch_protocol::plan::{Want, plan_pull};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::Verdict;
@@ -20,6 +20,7 @@ use super::super::span;
 use super::Sync;
 use super::faults::BadFrames;
 use super::intake::{self, IntakeError, Opened};
+use super::past::Past;
 use super::stall::PageArrived;
 use crate::store::StoreError;
 use crate::transport::{Class, SharedTransport, TransportError};
@@ -63,10 +64,11 @@ pub(super) struct PullEnded {
     session: u64,
     outcome: Result<(), PullError>,
     page_bytes: usize,
-    lacking: BTreeSet<WriterId>,
+    lacking: BTreeMap<WriterId, (u64, Vec<Tag>)>,
+    past: Option<Past>,
 }
 
-/// One pull: everything a peer had when it began, page after page.
+/// One pull: everything a peer had when it began, page after page; or some pages of the past of collections that are imported.
 struct Puller {
     peer: PeerId,
     session: u64,
@@ -77,12 +79,14 @@ struct Puller {
     lineage: Lineage,
     registration: Registration,
     page_bytes: usize,
-    /// Writers that the peer could not serve whole enough.
-    lacking: BTreeSet<WriterId>,
-    /// Commits that were new here.
+    /// Writers that the peer could not serve whole enough, from where on, and what it lacks.
+    lacking: BTreeMap<WriterId, (u64, Vec<Tag>)>,
+    /// Commits that were new here, or by which a collection that is imported got on.
     applied: usize,
     /// Frames of a wanted writer can't be read by this version, or no writer made them.
     faulty: bool,
+    /// What of the past is pulled; `None`: fresh commits.
+    past: Option<Past>,
 }
 
 /// A page that the oplog is making durable.
@@ -108,12 +112,35 @@ impl Sync {
         let mut wants = plan_pull(&self.vector, &session.theirs, &left_alone);
         // What would be refused is not asked for; the clock shows whose it is.
         wants.retain(|want| self.context.replica.writers.contains(&want.writer.peer));
-        if wants.is_empty() {
-            return;
+        // Fresh commits first; but where they never end, the past gets its turns too.
+        let past_first = wants.is_empty() || session.past_next;
+        if let Some((past, wants)) = past_first.then(|| self.past_to_pull(peer)).flatten() {
+            let registration = past.registration();
+            return self.start_pull(peer, registration, wants, Some(past), ctx);
         }
+        if !wants.is_empty() {
+            self.claims.extend(wants.iter().map(|want| (want.writer, peer)));
+            let registration = self.context.view.registered().now().registration.clone();
+            self.start_pull(peer, registration, wants, None, ctx);
+        }
+    }
+
+    fn start_pull(
+        &mut self,
+        peer: PeerId,
+        registration: Registration,
+        wants: Vec<Want>,
+        past: Option<Past>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
         session.pulling = true;
         session.stalled = false;
         session.pulls += 1;
+        session.past_next = past.is_none();
+        if past.is_some() {
+            self.past_pulled_from = Some(peer);
+        }
         let mut puller = Puller {
             peer,
             session: session.number,
@@ -122,18 +149,18 @@ impl Sync {
             sync: ctx.address(),
             dataset: self.context.replica.dataset.clone(),
             lineage: self.context.replica.lineage,
-            registration: self.context.replica.registration.clone(),
+            registration,
             page_bytes: session.page_bytes,
-            lacking: BTreeSet::new(),
+            lacking: BTreeMap::new(),
             applied: 0,
             faulty: false,
+            past,
         };
-        self.claims.extend(wants.iter().map(|want| (want.writer, peer)));
         tracing::debug!(dataset = %self.dataset(), %peer, writers = wants.len(), "pulling");
         let pull = async move {
             let outcome = puller.run(wants).await;
-            let Puller { peer, session, page_bytes, lacking, sync, .. } = puller;
-            sync.do_send(PullEnded { peer, session, outcome, page_bytes, lacking });
+            let Puller { peer, session, page_bytes, lacking, sync, past, .. } = puller;
+            sync.do_send(PullEnded { peer, session, outcome, page_bytes, lacking, past });
         };
         ctx.spawn(pull.instrument(span::with_peer(peer)).into_actor(self));
         self.watch_pull(peer, ctx);
@@ -183,13 +210,23 @@ impl Handler<PageTaken> for Sync {
 impl Handler<PullEnded> for Sync {
     type Result = ();
     fn handle(&mut self, ended: PullEnded, ctx: &mut Context<Self>) {
-        let PullEnded { peer, session: number, outcome, page_bytes, lacking } = ended;
+        let PullEnded { peer, session: number, outcome, page_bytes, lacking, past } = ended;
+        let replica = &self.context.replica;
         let Some(session) = self.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
         self.claims.retain(|_, from| *from != peer);
         self.pulled_last = Some(peer);
         session.pulling = false;
         session.page_bytes = page_bytes;
-        session.lacking.extend(lacking);
+        match past {
+            Some(past) => {
+                self.past_pulled_from = None;
+                session.delivered_past(&past, past.lacked(&lacking, &replica.dataset, replica.lineage));
+            }
+            None => {
+                session.lacking.extend(lacking.keys());
+                session.lacks.extend(lacking);
+            }
+        }
         match outcome {
             Ok(()) => {
                 session.pull_succeeded();
@@ -198,6 +235,7 @@ impl Handler<PullEnded> for Sync {
             Err(error) => self.pull_failed(peer, &error, ctx),
         }
         self.pull_from_anyone(ctx);
+        self.look_for_sources();
     }
 }
 
@@ -222,8 +260,10 @@ impl Puller {
             let branches = wants.iter().any(|want| want.writer.epoch.is_branch());
             let more = more && !summary.is_empty() && faults.is_empty() && !branches;
             wants = advance(wants, &summary);
-            in_flight = Some(InFlight { commits: summary, received: intake::hand_over(&self.oplog, commits) });
-            if !more {
+            let ended = self.past.as_mut().is_some_and(|past| past.page_came(&mut wants));
+            let hand_over = if self.past.is_some() { intake::hand_over_past } else { intake::hand_over };
+            in_flight = Some(InFlight { commits: summary, received: hand_over(&self.oplog, commits) });
+            if !more || ended {
                 let about =
                     |fault: &FrameFault| fault.writer().is_some_and(|writer| wants.iter().any(|want| want.writer == writer));
                 // Of what was asked for: that is not asked for again at once.
@@ -264,7 +304,7 @@ impl Puller {
             let writer = incomplete.writer;
             tracing::debug!(dataset = %self.dataset, peer = %self.peer, %writer, "the peer lacks sections that are registered here");
             if wants.iter().any(|want| want.writer == writer) {
-                self.lacking.insert(writer);
+                self.lacking.insert(writer, (incomplete.from_seq, incomplete.tags.clone()));
             }
         }
         let opened = intake::verify(page.frames, self.dataset.clone(), self.lineage).await?;
@@ -284,7 +324,10 @@ impl Puller {
     /// Waits until a page is durable; whether all of it was taken in and something of it was new, so that going on makes sense.
     async fn settle(&mut self, page: InFlight) -> Result<bool, PullError> {
         let received = intake::verdicts(page.received).await?;
-        let applied = received.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied)).count();
+        let applied = match self.past {
+            Some(_) => received.got_on,
+            None => received.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Applied)).count(),
+        };
         let whole = received.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate));
         self.applied += applied;
         self.sync.do_send(PageTaken { peer: self.peer, commits: page.commits, verdicts: received.verdicts });

@@ -42,6 +42,7 @@ impl Sync {
 
     /// Offers fresh commits to a peer.
     pub(super) fn offer(&mut self, peer: PeerId, commits: &[Arc<Commit>], ctx: &mut Context<Self>) {
+        let ours = self.context.view.registered().now();
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         for commit in commits {
             let writer = commit.writer();
@@ -51,7 +52,7 @@ impl Sync {
             }
             // Only what continues what the peer has; who is known to have it is left out. The rest is pulled.
             let continues = session.expected.seq(&writer) + 1 == commit.header().seq;
-            if !continues || session.refused.contains(&writer) || !commit.missing_for(&session.tags).is_empty() {
+            if !continues || session.refused.contains(&writer) || !commit.unservable(&session.tags, &ours.tags).is_empty() {
                 continue;
             }
             let bytes = commit.weight();
@@ -81,6 +82,11 @@ impl Sync {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         if session.pushing || session.outbox.is_empty() {
             return;
+        }
+        // What was unregistered since it was queued does not leave.
+        let ours = self.context.view.registered().now();
+        if session.outbox.iter().any(|(commit, _)| !commit.unservable(&session.tags, &ours.tags).is_empty()) {
+            return session.forget_pushes();
         }
         session.pushing = true;
         let number = session.number;
