@@ -7,7 +7,7 @@ use anabranch_protocol::id::Collection;
 use tokio::sync::oneshot;
 
 use super::DatasetHandle;
-use super::handle::{DISK_PATIENCE, ledger_status, standings};
+use super::handle::{WRITE_PATIENCE, ledger_status, standings};
 use super::oplog::chores::Register;
 use crate::api::{CollectionInfo, DatasetError, RegistrationError};
 
@@ -38,7 +38,7 @@ impl DatasetHandle {
         let oplog = self.running().await?.oplog;
         let (reply, changed) = oneshot::channel();
         oplog.do_send(Register { collection, registered, reply });
-        match tokio::time::timeout(DISK_PATIENCE, changed).await {
+        match tokio::time::timeout(WRITE_PATIENCE, changed).await {
             Ok(Ok(changed)) => Ok(changed?),
             Ok(Err(_)) | Err(_) => Err(RegistrationError::Unknown(self.dataset().clone())),
         }

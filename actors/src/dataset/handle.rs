@@ -20,9 +20,7 @@ use super::keeper::{CurrentSupervisor, keep};
 use super::life::Life;
 use super::oplog::{LedgerStatus, Oplog, Status, Write};
 use super::span;
-use super::supervisor::{
-    CLOSE_TIMEOUT, DiskHangs, Gate, Open, Order, Running, Shutdown, SupervisorContext, TakeOn, stopping,
-};
+use super::supervisor::{CLOSE_TIMEOUT, DiskHangs, Gate, Open, Order, Running, Shutdown, SupervisorContext, TakeOn, stopping};
 use super::ticket::{Outcome, Ticket};
 use super::view::View;
 use crate::api::{DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError};
@@ -37,7 +35,7 @@ const READS_MAX: usize = 8;
 /// Reads that may wait for one of those.
 const READS_WAITING_MAX: usize = 256;
 /// How long a write waits in all; the oplog gives a disk that hangs up before that.
-const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 const NO_ANSWER: &str = "it was not answered in time";
 /// How often a read is tried that finds a store which just stopped.
 const READ_TRIES: usize = 3;

@@ -49,7 +49,8 @@ fn widen(node: &mut Node, source: &[Commit]) -> Vec<Verdict> {
         let found = node.log.iter().enumerate().filter_map(|(at, record)| Some((at, record.commit.as_ref()?)));
         found.rev().find(|(_, commit)| same(commit)).map(|(at, commit)| (at as u64 + 1, commit.clone()))
     };
-    let widening = |came: &Commit| here(came).map(|(arrival, here)| Widening { here, arrival, came: came.clone() });
+    let widening =
+        |came: &Commit| here(came).map(|(arrival, here)| Widening { line: came.writer(), here, arrival, came: came.clone() });
     let widenings = source.iter().filter_map(widening).collect();
     let (turn, verdicts) = node.replica.widen(widenings, &node.rows).unwrap();
     assert!(turn.records.iter().all(|record| record.effects.widens.is_some()));
@@ -119,7 +120,7 @@ fn a_fork_is_no_copy_and_what_is_not_registered_stays_out() {
     let mut node = Node::with(settings(3, Kind::Documents, Registration::of([collection(0)])));
     node.receive(NOON, &honest.frames());
     let here = node.log[0].commit.clone().unwrap();
-    let widening = |came: &[u8]| Widening { here: here.clone(), arrival: 1, came: verified(came) };
+    let widening = |came: &[u8]| Widening { line: here.writer(), here: here.clone(), arrival: 1, came: verified(came) };
     let (turn, verdicts) = node.replica.widen(vec![widening(&honest.frames()[0])], &node.rows).unwrap();
     assert!(turn.records.is_empty() && verdicts == [Verdict::Duplicate], "customers are not registered");
     node.replica.set_registration(Registration::of([0, 1].map(collection)));
