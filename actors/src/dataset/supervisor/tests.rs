@@ -20,6 +20,7 @@ use futures::future::BoxFuture;
 use super::super::clock::AskStandings;
 use super::super::handle::DatasetHandle;
 use super::*;
+use crate::dataset::lineage::LineageSetting;
 use crate::api::{DatasetError, WriteError};
 use crate::node::{AccessSettings, SyncSettings};
 use crate::store::{FaultEngine, FaultPlan, MemoryEngine, OpenError, Row, Store, StoreEngine, StoreError, Visitor};
@@ -36,6 +37,7 @@ impl Transport for Alone {
     }
     fn announce(&self, _: Announce) {}
     fn subscribe(&self, _: DatasetId) {}
+    fn unsubscribe(&self, _: DatasetId) {}
     fn accepted(&self, _: PeerId, _: Vec<String>) {}
     fn disconnect(&self, _: PeerId, _: &str) {}
     fn listen_addresses(&self) -> Vec<String> {
@@ -137,6 +139,7 @@ fn settings(engine: Arc<dyn StoreEngine>, plan: &FaultPlan, disk_patience: Durat
         max_clock_skew: Duration::from_secs(300),
         access: AccessSettings::default(),
         datasets: BTreeMap::new(),
+        disabled: BTreeMap::new(),
         engine,
         clock: Arc::new(Noon),
         disk_patience,
@@ -152,6 +155,7 @@ fn start(node: &NodeSettings, name: &str) -> DatasetHandle {
         registration: Registration::all(),
         readers: Peers::All,
         writers: Peers::All,
+        lineage: LineageSetting::Open,
         sync,
     };
     DatasetHandle::start(SupervisorContext {
@@ -161,7 +165,8 @@ fn start(node: &NodeSettings, name: &str) -> DatasetHandle {
         node: node.clone(),
         cache_bytes: 0,
         transport: Arc::new(Alone),
-        ready: mpsc::unbounded_channel().0,
+        news: mpsc::unbounded_channel().0,
+        counters: Arc::default(),
     })
 }
 
@@ -229,8 +234,8 @@ impl World {
     }
 
     async fn stop(self) {
-        self.logs.stop().await;
-        self.primary.stop().await;
+        self.logs.stop("stopped by the test").await;
+        self.primary.stop("stopped by the test").await;
     }
 }
 
