@@ -10,7 +10,7 @@ impl TestNode {
     }
 
     /// Waits until the dataset's reason has these words.
-    async fn says(&self, words: &str) {
+    async fn shows(&self, words: &str) {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             let info = self.info().await;
@@ -90,17 +90,17 @@ fn branches_of_a_forked_line_end_equal_everywhere_and_the_owner_goes_on() {
         network.connect(left.peer, right.peer).await;
         converged(&[&left, &right], ALL).await;
         for node in [&left, &right] {
-            node.says("diverged").await;
-            node.says(&format!("two commits of {line} have the number 4")).await;
+            node.shows("diverged").await;
+            node.shows(&format!("two commits of {line} have the number 4")).await;
         }
         // A node that has nothing gets what is below the fork, and both branches, from one that knows of it.
         let fresh = start(&network, 4, Kind::Documents, NOON);
         network.connect(fresh.peer, right.peer).await;
         converged(&[&left, &right, &fresh], ALL).await;
-        fresh.says("diverged").await;
+        fresh.shows("diverged").await;
         // The owner hears of it and goes on under a new epoch.
         network.connect(owner.peer, right.peer).await;
-        owner.says("this node's own history forked").await;
+        owner.shows("this node's own history forked").await;
         owner.put("after", "3").await;
         let nodes = [&left, &right, &fresh, &owner];
         converged(&nodes, ALL + 1).await;
@@ -117,7 +117,7 @@ fn branches_of_a_forked_line_end_equal_everywhere_and_the_owner_goes_on() {
         let before = right.state().await;
         right.handle.stop().await;
         let again = start_on(&network, 3, Kind::Documents, NOON + 1_000, Arc::new(right_disk));
-        again.says("diverged").await;
+        again.shows("diverged").await;
         assert_eq!(again.state().await, before);
     });
 }
@@ -130,7 +130,7 @@ fn records_of_both_branches_end_equal_everywhere() {
         // Both branches read the same clock, so their records share keys: none of them hides another.
         converged(&[&left, &right], ALL + 1).await;
         network.connect(owner.peer, left.peer).await;
-        owner.says("this node's own history forked").await;
+        owner.shows("this node's own history forked").await;
         owner.note(Kind::Append, "after", "3").await;
         converged(&[&left, &right, &owner], ALL + 2).await;
         assert!(network.requests_when_idle("pull").await <= 2);
@@ -163,6 +163,6 @@ fn a_short_branch_and_a_long_one_end_equal() {
         // The one with the short branch asks for commits past its own, and those follow another one.
         network.connect(left.peer, right.peer).await;
         converged(&[&left, &right, &owner], 42).await;
-        left.says("have the number 2").await;
+        left.shows("have the number 2").await;
     });
 }

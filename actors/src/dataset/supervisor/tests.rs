@@ -156,6 +156,7 @@ fn start(node: &NodeSettings, name: &str) -> DatasetHandle {
         readers: Peers::All,
         writers: Peers::All,
         lineage: LineageSetting::Open,
+        collections_max: Registration::all(),
         sync,
     };
     DatasetHandle::start(SupervisorContext {
