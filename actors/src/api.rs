@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use anabranch_protocol::conflict::Stamp;
 use anabranch_protocol::hlc::WallClock;
-use anabranch_protocol::id::{Collection, DatasetId, Key, PeerId, WriterId};
+use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage, PeerId, WriterId};
 use anabranch_protocol::replica::WriteRefusal;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
+pub use anabranch_protocol::coverage::{RegistrationRefusal, Standing as Coverage};
+
 pub use crate::dataset::aside::{DropAsideError, SetAside};
+pub use crate::dataset::counters::{Counts, MessageBytes};
+pub use crate::dataset::lineage::LineageSetting;
 pub use crate::dataset::supervisor::Order;
 
 /// Where a write has to be durable before it is answered, beside here.
@@ -42,6 +46,9 @@ pub enum AfterError {
     /// The token's commit is not the one that is here under its number.
     #[error("the token names a commit of another history: of another dataset, a replaced one, or the other side of a fork")]
     OtherHistory,
+    /// The past of the collection is still being pulled.
+    #[error("collection {0:?} is still being imported on this node: its part of the write may not be here yet")]
+    Importing(Collection),
     /// The collection does not replicate here, so the write would never arrive.
     #[error("collection {0:?} is not registered on this node: the write will not arrive here")]
     NotRegistered(Collection),
@@ -89,6 +96,8 @@ pub struct DatasetInfo {
     pub dataset: DatasetId,
     /// What it holds.
     pub kind: Kind,
+    /// Whether it is meant to run.
+    pub enabled: bool,
     /// Whether it runs.
     pub state: DatasetState,
     /// Why it doesn't run, or what is wrong though it runs.
@@ -97,6 +106,8 @@ pub struct DatasetInfo {
     pub restarts: u64,
     /// What it holds and where it stands; none while it can't tell.
     pub contents: Option<DatasetContents>,
+    /// What it did since the node started.
+    pub counts: Counts,
     /// Damaged stores that were set aside and are kept until they are dropped.
     pub set_aside: Vec<SetAside>,
 }
@@ -126,6 +137,8 @@ pub struct DatasetContents {
     pub received_commits: u64,
     /// Commits refused since the dataset was opened.
     pub refused_commits: u64,
+    /// What it has in common with those it syncs with; zero while it is open to all.
+    pub lineage: Lineage,
 }
 
 /// A writer whose commits wait for this node's clock.
@@ -150,7 +163,7 @@ pub enum DatasetState {
     Failed,
     /// It was paused.
     Paused,
-    /// A snapshot is being taken in.
+    /// It serves, and the past of collections that were registered is still being pulled.
     Importing,
 }
 
@@ -209,6 +222,8 @@ pub enum PeerState {
     Ahead,
     /// Each lacks commits of the other.
     Diverged,
+    /// The peer has commits that need a newer version of this node.
+    NeedsUpgrade,
     /// One side refused the other.
     Refused,
 }
@@ -222,6 +237,7 @@ impl PeerState {
             Self::Behind => "behind",
             Self::Ahead => "ahead",
             Self::Diverged => "diverged",
+            Self::NeedsUpgrade => "needs_upgrade",
             Self::Refused => "refused",
         }
     }
@@ -242,6 +258,23 @@ pub enum DatasetError {
     /// Its store failed to read.
     #[error("dataset {dataset} can't read its store: {reason}")]
     Storage { dataset: DatasetId, reason: String },
+}
+
+/// Why a dataset was not created. Nothing was started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// There is one of that name, running or not.
+    #[error("dataset {0} exists on this node")]
+    Exists(DatasetId),
+    /// More than a `Hello` can name.
+    #[error("a node has at most {limit} datasets")]
+    TooMany { limit: usize },
+    /// The operating system refuses another thread.
+    #[error("the system refuses another thread")]
+    NoThread,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
 }
 
 /// Why a write was not acknowledged.
@@ -270,4 +303,22 @@ pub struct CollectionInfo {
     pub registered: bool,
     /// Live documents or records.
     pub documents: u64,
+    /// How much of its past is here.
+    pub coverage: Coverage,
+    /// Why it is not complete.
+    pub reason: Option<String>,
+}
+
+/// Why a collection was not registered or unregistered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistrationError {
+    /// The dataset can't do it now; nothing was changed.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// It may not be; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] RegistrationRefusal),
+    /// The store failed meanwhile: it may or may not have happened.
+    #[error("dataset {0}: it is not known whether the registration was changed: look at the collections again")]
+    Unknown(DatasetId),
 }

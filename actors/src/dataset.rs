@@ -9,21 +9,32 @@
 //! ```
 
 pub mod aside;
+mod budget;
 pub mod clock;
+mod collections;
 pub mod confirmation;
+pub mod counters;
 mod damage;
 pub mod death_watch;
 mod handle;
 mod identity;
+mod keeper;
 mod layout;
 pub mod ledger;
+mod life;
+pub mod lineage;
 mod log;
 mod opener;
 pub mod oplog;
+mod overlay;
 mod receipts;
+pub mod registered;
+mod room;
+mod span;
 pub mod store_thread;
 pub mod supervisor;
 pub mod sync;
+mod tenancy;
 pub mod ticket;
 pub mod view;
 

@@ -1,6 +1,8 @@
 //! The node: supervises datasets, routes by dataset id, owns the transport handle.
 
 mod access;
+mod hosted;
+mod hosting;
 mod operate;
 mod router;
 mod sessions;
@@ -25,13 +27,17 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub use self::access::AccessSettings;
-use self::router::{AskPeers, DatasetReady, Event, Node};
+pub(crate) use self::hosted::Datasets;
+pub use self::hosted::DisabledDataset;
+use self::hosting::Hosting;
+pub(crate) use self::hosting::News;
+use self::router::{AskPeers, Event, Node};
 use crate::api::{
-    Ack, AfterError, CollectionInfo, Confirmed, DatasetError, DatasetInfo, Document, ListQuery, Listing, PeerInfo, WriteError,
+    Ack, AfterError, CollectionInfo, Confirmed, DatasetError, DatasetInfo, Document, LineageSetting, ListQuery, Listing,
+    PeerInfo, RegistrationError, WriteError,
 };
 use crate::dataset::DatasetHandle;
-use crate::dataset::aside::Asides;
-use crate::dataset::supervisor::SupervisorContext;
+use crate::probe::Probe;
 use crate::store::StoreEngine;
 use crate::transport::{SharedTransport, TransportEvent};
 
@@ -58,19 +64,33 @@ pub struct NodeSettings {
     pub access: AccessSettings,
     /// Datasets, by name.
     pub datasets: BTreeMap<DatasetId, DatasetSettings>,
+    /// Datasets that are known and don't run.
+    pub disabled: BTreeMap<DatasetId, DisabledDataset>,
     /// Opens stores.
     pub engine: Arc<dyn StoreEngine>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// How long a call to the disk may take until its dataset is given up for as long as the disk hangs. It is about hanging, not
+    /// about being slow: [`DISK_PATIENCE`] outside of tests.
+    pub disk_patience: Duration,
+    /// Looks in where actors start, work and end: none outside of tests.
+    pub probe: Option<Arc<dyn Probe>>,
 }
+
+/// How long a call to a disk may take; what a busy disk or its controller retries is over by then.
+pub const DISK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a dataset is started with.
 #[derive(Debug, Clone)]
 pub struct DatasetSettings {
     /// What it holds.
     pub kind: Kind,
-    /// What it replicates.
+    /// What it has to have in common with those it syncs with.
+    pub lineage: LineageSetting,
+    /// What it replicates. What was registered or unregistered at run time is remembered beside it.
     pub registration: Registration,
+    /// What may be registered at run time.
+    pub collections_max: Registration,
     /// Who may sync it.
     pub readers: Peers,
     /// Whose commits count. All nodes of a dataset have to share the list, or they don't converge.
@@ -99,38 +119,26 @@ pub struct NodeHandle {
     pump: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
 }
 
-/// The datasets of a node, by name.
-pub(crate) type Datasets = Arc<BTreeMap<DatasetId, DatasetHandle>>;
-
 impl NodeHandle {
     /// Starts the actors of a node inside the running actix system. Network events come in through `events`.
     #[must_use]
     pub fn start(settings: NodeSettings, transport: SharedTransport, mut events: mpsc::Receiver<TransportEvent>) -> Self {
         let peer = settings.identity.peer();
-        let cache_bytes = settings.cache_bytes / (settings.datasets.len().max(1) as u64);
-        let (ready, mut readies) = mpsc::unbounded_channel();
-        let start = |(dataset, dataset_settings): (&DatasetId, &DatasetSettings)| {
-            transport.subscribe(dataset.clone());
-            let context = SupervisorContext {
-                dataset: dataset.clone(),
-                settings: dataset_settings.clone(),
-                node: settings.clone(),
-                cache_bytes,
-                transport: transport.clone(),
-                ready: ready.clone(),
-                asides: Asides::in_data_dir(&settings.data_dir, dataset),
-            };
-            (dataset.clone(), DatasetHandle::start(context))
-        };
-        let datasets: Datasets = Arc::new(settings.datasets.iter().map(start).collect());
-        let node = Node::new(&settings, transport, datasets.clone()).start();
+        let (news, mut told) = mpsc::unbounded_channel();
+        let datasets = Datasets::new(settings.disabled.clone());
+        let hosting = Hosting { settings, transport, news };
+        let count = hosting.settings.datasets.len();
+        for (dataset, dataset_settings) in &hosting.settings.datasets {
+            datasets.insert(hosting.start(dataset.clone(), dataset_settings.clone(), count));
+        }
+        let node = Node::new(hosting, datasets.clone()).start();
         let address = node.clone();
         let pump = actix::spawn(async move {
             loop {
                 // Awaiting each event keeps the transport's bounded channel the only queue.
                 let delivered = tokio::select! {
                     biased;
-                    Some(dataset) = readies.recv() => address.send(DatasetReady(dataset)).await,
+                    Some(news) = told.recv() => address.send(news).await,
                     event = events.recv() => match event {
                         Some(event) => address.send(Event(event)).await,
                         None => return tracing::error!("the transport ended: this node is without peers until it is started again"),
@@ -150,13 +158,29 @@ impl NodeHandle {
         self.peer
     }
 
-    fn find(&self, dataset: &DatasetId) -> Result<&DatasetHandle, DatasetError> {
-        self.datasets.get(dataset).ok_or_else(|| DatasetError::Unknown(dataset.clone()))
+    fn find(&self, dataset: &DatasetId) -> Result<Arc<DatasetHandle>, DatasetError> {
+        self.datasets.find(dataset)
     }
 
-    /// All datasets.
+    /// What a dataset of this node holds, whether it runs or not.
+    #[must_use]
+    pub fn kind(&self, dataset: &DatasetId) -> Option<Kind> {
+        self.datasets.kind(dataset)
+    }
+
+    /// All datasets, disabled ones too, by name.
     pub async fn datasets(&self) -> Vec<DatasetInfo> {
-        join_all(self.datasets.values().map(DatasetHandle::info)).await
+        let handles = self.datasets.all();
+        let mut all = join_all(handles.iter().map(|dataset| dataset.info())).await;
+        all.extend(self.datasets.disabled());
+        all.sort_by(|a, b| a.dataset.cmp(&b.dataset));
+        all
+    }
+
+    /// The names of the datasets that are meant to run.
+    #[must_use]
+    pub fn enabled(&self) -> Vec<DatasetId> {
+        self.datasets.names()
     }
 
     /// One dataset.
@@ -164,12 +188,16 @@ impl NodeHandle {
     /// # Errors
     /// [`DatasetError::Unknown`].
     pub async fn dataset(&self, dataset: &DatasetId) -> Result<DatasetInfo, DatasetError> {
+        if let Some(disabled) = self.datasets.disabled_info(dataset) {
+            return Ok(disabled);
+        }
         Ok(self.find(dataset)?.info().await)
     }
 
     /// Opens every dataset and waits until each runs or was found not to.
     pub async fn open_all(&self) {
-        join_all(self.datasets.values().map(|dataset| async { drop(dataset.running().await) })).await;
+        let handles = self.datasets.all();
+        join_all(handles.iter().map(|dataset| async { drop(dataset.running().await) })).await;
     }
 
     /// Collections of a dataset: those registered and those that hold something.
@@ -180,14 +208,31 @@ impl NodeHandle {
         self.find(dataset)?.collections().await
     }
 
+    /// Registers a collection: from now on it replicates, and its past is pulled. Whether it was not registered before.
+    ///
+    /// # Errors
+    /// [`RegistrationError`].
+    pub async fn register(&self, dataset: &DatasetId, collection: &Collection) -> Result<bool, RegistrationError> {
+        self.find(dataset)?.register(collection.clone()).await
+    }
+
+    /// Unregisters a collection: nothing of it leaves or enters this node from now on; what is here stays. Whether it was
+    /// registered before.
+    ///
+    /// # Errors
+    /// [`RegistrationError`].
+    pub async fn unregister(&self, dataset: &DatasetId, collection: &Collection) -> Result<bool, RegistrationError> {
+        self.find(dataset)?.unregister(collection.clone()).await
+    }
+
     /// All peers heard of since the start.
     pub async fn peers(&self) -> Vec<PeerInfo> {
         let Ok(mut peers) = self.node.send(AskPeers).await else { return Vec::new() };
-        for (dataset, handle) in self.datasets.iter() {
+        for handle in self.datasets.all() {
             let Some(standings) = handle.standings().await else { continue };
             for (peer, standing) in standings.peers {
                 if let Some(info) = peers.iter_mut().find(|info| info.peer == peer) {
-                    info.datasets.push((dataset.clone(), standing));
+                    info.datasets.push((handle.dataset().clone(), standing));
                 }
             }
         }
@@ -252,6 +297,7 @@ impl NodeHandle {
         if let Some(pump) = self.pump.lock().ok().and_then(|mut pump| pump.take()) {
             pump.abort();
         }
-        join_all(self.datasets.values().map(DatasetHandle::stop)).await;
+        let handles = self.datasets.all();
+        join_all(handles.iter().map(|dataset| dataset.stop("the node is stopping"))).await;
     }
 }

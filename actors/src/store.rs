@@ -111,6 +111,9 @@ pub enum StoreError {
 /// Why a store could not be opened. Nothing on disk was changed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenError {
+    /// The disk is full.
+    #[error("the store in {0} can't be opened: no space left on the disk")]
+    NoSpace(String),
     /// Another process or handle holds the directory.
     #[error("the store in {0} is in use by another process")]
     InUse(String),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anabranch_protocol::id::{DatasetId, PeerId};
-use anabranch_protocol::wire::{Announce, Request, Response};
+use anabranch_protocol::wire::{Announce, Refusal, Request, Response};
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,6 +26,8 @@ pub trait Transport: Send + Sync + fmt::Debug {
     fn announce(&self, announce: Announce);
     /// Subscribes to announcements of a dataset.
     fn subscribe(&self, dataset: DatasetId);
+    /// Ends a subscription: the dataset is gone.
+    fn unsubscribe(&self, dataset: DatasetId);
     /// The peer's `Hello` was accepted for at least one dataset: remember its addresses and keep redialing it.
     fn accepted(&self, peer: PeerId, listen: Vec<String>);
     /// Closes the connections to a peer and leaves it alone for a while.
@@ -90,10 +92,12 @@ pub enum TransportEvent {
         /// What.
         announce: Announce,
     },
-    /// A peer was turned away by the allow or deny list.
-    NotAllowed {
+    /// The transport keeps a peer out: by the allow or deny list, or for a while because of what it did.
+    TurnedAway {
         /// Who.
         peer: PeerId,
+        /// Why.
+        refusal: Refusal,
     },
     /// Round trip time, by ping.
     RoundTrip {

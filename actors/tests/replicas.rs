@@ -1,12 +1,17 @@
 //! Nodes in one process, over stores in memory and a transport of channels: the actors as they ship, without a network.
 
+#[path = "replicas/bad_frames.rs"]
+mod bad_frames;
+#[path = "replicas/forks.rs"]
+mod forks;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anabranch_actors::api::{ListQuery, WriteError};
+use anabranch_actors::api::{LineageSetting, ListQuery, PeerState, WriteError};
 use anabranch_actors::node::{AccessSettings, Clock, DatasetSettings, NodeHandle, NodeSettings, SyncSettings};
 use anabranch_actors::store::{FaultEngine, FaultPlan, MemoryEngine, OpenError, Store, StoreEngine};
 use anabranch_actors::transport::{Class, EventSender, Transport, TransportError, TransportEvent};
@@ -22,6 +27,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
+#[path = "replicas/collections.rs"]
+mod collections;
+
 /// Who can reach whom. Messages travel as bytes, so that what arrives went through the decoders.
 #[derive(Debug, Default)]
 struct Network {
@@ -31,6 +39,9 @@ struct Network {
     requests: Mutex<BTreeMap<&'static str, usize>>,
     /// Requests of a kind that are lost from now on.
     lost: Mutex<BTreeMap<&'static str, usize>>,
+    /// Bytes that are looked for in every message, and who sent them to whom.
+    marker: Mutex<Vec<u8>>,
+    carried: Mutex<Vec<(PeerId, PeerId)>>,
 }
 
 fn kind_of(request: &Request) -> &'static str {
@@ -44,6 +55,14 @@ fn kind_of(request: &Request) -> &'static str {
 }
 
 impl Network {
+    /// Notes who sends the marker to whom.
+    fn look_at(&self, from: PeerId, to: PeerId, bytes: &[u8]) {
+        let marker = self.marker.lock().unwrap();
+        if !marker.is_empty() && bytes.windows(marker.len()).any(|window| window == &marker[..]) {
+            self.carried.lock().unwrap().push((from, to));
+        }
+    }
+
     fn linked(&self, a: PeerId, b: PeerId) -> bool {
         self.links.lock().unwrap().iter().any(|link| *link == (a, b) || *link == (b, a))
     }
@@ -113,11 +132,15 @@ impl Transport for Channels {
             if network.is_lost(kind_of(&request)) {
                 return Err(TransportError::Timeout);
             }
-            let request = Request::decode(&request.encode()).expect("our own requests decode");
+            let bytes = request.encode();
+            network.look_at(me, peer, &bytes);
+            let request = Request::decode(&bytes).expect("our own requests decode");
             let (reply, response) = oneshot::channel();
             events.send(TransportEvent::Request { peer: me, request, reply }).await.map_err(|_| TransportError::NotConnected)?;
             let response = response.await.map_err(|_| TransportError::Timeout)?;
-            Ok(Response::decode(&response.encode()).expect("our own responses decode"))
+            let bytes = response.encode();
+            network.look_at(peer, me, &bytes);
+            Ok(Response::decode(&bytes).expect("our own responses decode"))
         }
         .boxed()
     }
@@ -130,6 +153,7 @@ impl Transport for Channels {
         }
     }
     fn subscribe(&self, _: DatasetId) {}
+    fn unsubscribe(&self, _: DatasetId) {}
     fn accepted(&self, _: PeerId, _: Vec<String>) {}
     fn disconnect(&self, _: PeerId, _: &str) {}
     fn listen_addresses(&self) -> Vec<String> {
@@ -163,7 +187,8 @@ fn start_on(network: &Arc<Network>, seed: u8, kind: Kind, clock: u64, engine: Ar
 
 fn dataset(kind: Kind, registration: Registration) -> DatasetSettings {
     let sync = SyncSettings { announce_interval: Duration::ZERO, anti_entropy_interval: Duration::from_secs(1), max_peers: 8 };
-    DatasetSettings { kind, registration, readers: Peers::All, writers: Peers::All, sync }
+    let (lineage, collections_max) = (LineageSetting::Open, Registration::all());
+    DatasetSettings { kind, lineage, registration, collections_max, readers: Peers::All, writers: Peers::All, sync }
 }
 
 fn start_with(
@@ -182,9 +207,12 @@ fn start_with(
         cache_bytes: 1 << 20,
         max_clock_skew: Duration::from_secs(300),
         datasets,
+        disabled: BTreeMap::new(),
         access: AccessSettings::default(),
         engine,
         clock: Arc::new(TestClock(AtomicU64::new(clock))),
+        disk_patience: anabranch_actors::node::DISK_PATIENCE,
+        probe: None,
     };
     let (events, inbox) = mpsc::channel(64);
     network.nodes.lock().unwrap().insert(peer, events);

@@ -2,21 +2,23 @@
 //! this; so can an application that embeds a node, with its own store engine or clock.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix_web::dev::ServerHandle;
-use anabranch_actors::node::{Clock, NodeHandle, NodeSettings};
+use anabranch_actors::node::{Clock, DISK_PATIENCE, NodeHandle, NodeSettings};
+use anabranch_actors::probe::Probe;
 use anabranch_actors::store::StoreEngine;
 use anabranch_actors::transport::TransportEvent;
 use anabranch_protocol::hlc::WallClock;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-
+use crate::hosting::Hosting;
 use crate::http::{self, Api, BodyBudget, NodePage};
 use crate::network::Network;
 use crate::process::Failure;
 use crate::process::data_dir::DataDir;
+use crate::process::definitions::Definitions;
 use crate::process::identity::NodeKey;
 use crate::process::incarnation;
 use crate::swarm::{self, SwarmConfig};
@@ -44,13 +46,15 @@ pub struct NodeBuilder {
     config: Config,
     engine: Arc<dyn StoreEngine>,
     clock: Arc<dyn Clock>,
+    disk_patience: Duration,
+    probe: Option<Arc<dyn Probe>>,
 }
 
 impl NodeBuilder {
     /// A node as `config` says, whose stores `engine` opens, on the system's clock.
     #[must_use]
     pub fn new(config: Config, engine: Arc<dyn StoreEngine>) -> Self {
-        Self { config, engine, clock: Arc::new(SystemClock) }
+        Self { config, engine, clock: Arc::new(SystemClock), disk_patience: DISK_PATIENCE, probe: None }
     }
 
     /// Another clock.
@@ -59,13 +63,31 @@ impl NodeBuilder {
         Self { clock, ..self }
     }
 
+    /// Another patience with a disk that hangs than [`DISK_PATIENCE`].
+    #[must_use]
+    pub fn disk_patience(self, disk_patience: Duration) -> Self {
+        Self { disk_patience, ..self }
+    }
+
+    /// Looks in where actors start, work and end; for tests.
+    #[must_use]
+    pub fn probe(self, probe: Option<Arc<dyn Probe>>) -> Self {
+        Self { probe, ..self }
+    }
+
     /// Starts the node. It answers HTTP and peers when this returns; datasets may still be opening, and requests to them wait.
     ///
     /// # Errors
     /// [`Failure::InUse`] if another process holds the data directory, otherwise [`Failure::Other`]. What was started is stopped.
     pub async fn start(self) -> Result<RunningNode, Failure> {
-        let Self { config, engine, clock } = self;
+        let Self { mut config, engine, clock, disk_patience, probe } = self;
         let data_dir = DataDir::open(&config.data_dir)?;
+        let hosting = Definitions::in_data_dir(data_dir.path())
+            .and_then(|definitions| Hosting::start(definitions, &mut config))
+            .map_err(|error| Failure::other("can't read what datasets there are", error))?;
+        for (dataset, disabled) in &config.disabled {
+            tracing::warn!(%dataset, reason = disabled.reason, "the dataset does not run");
+        }
         let key = NodeKey::in_dir(data_dir.path())?;
         let incarnation = incarnation::of_dir(data_dir.path())?;
         let listener = http::bind(config.http.addr)
@@ -74,17 +96,19 @@ impl NodeBuilder {
 
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let network = start_network(&config, &key, &data_dir, events).await?;
-        let kinds = config.datasets.iter().map(|(id, dataset)| (id.clone(), dataset.kind)).collect();
         let settings = NodeSettings {
             identity: key.identity(),
             incarnation,
             data_dir: data_dir.path().to_owned(),
             cache_bytes: config.cache_bytes,
             max_clock_skew: config.max_clock_skew,
-            access: config.access,
-            datasets: config.datasets,
+            access: config.access.clone(),
+            datasets: config.datasets.clone(),
+            disabled: config.disabled.clone(),
             engine,
             clock: Arc::clone(&clock),
+            disk_patience,
+            probe,
         };
         let node = NodeHandle::start(settings, network.transport(), received);
         let (stop, stopping) = watch::channel(false);
@@ -92,16 +116,16 @@ impl NodeBuilder {
             node,
             network,
             clock,
-            kinds,
+            hosting,
             addr,
-            token: config.http.token,
+            token: config.http.token.clone(),
             data_dir: data_dir.path().to_owned(),
             started: Instant::now(),
             bodies: BodyBudget::default(),
             stopping,
         };
         let http = http::serve(listener, api.clone()).map_err(|error| Failure::other("can't serve HTTP", error))?;
-        Ok(RunningNode { api, http, stop, _data_dir: data_dir })
+        Ok(RunningNode { config, api, http, stop, _data_dir: data_dir })
     }
 }
 
@@ -116,6 +140,8 @@ async fn start_network(
     swarm.peers.clone_from(&config.peers);
     swarm.network_keys = config.access.network_keys.clone();
     swarm.allow = config.access.allow.clone();
+    swarm.limits = config.limits.clone();
+    swarm.mdns = config.mdns;
     swarm.deny = config.access.deny.iter().copied().collect();
     match swarm::start(swarm, events).await {
         Ok(swarm) => Ok(Arc::new(swarm)),
@@ -126,6 +152,7 @@ async fn start_network(
 /// A node that runs. It holds its data directory until it is dropped.
 #[derive(Debug)]
 pub struct RunningNode {
+    config: Config,
     api: Api,
     http: ServerHandle,
     stop: watch::Sender<bool>,
@@ -133,6 +160,12 @@ pub struct RunningNode {
 }
 
 impl RunningNode {
+    /// What it runs with: the configuration, and the datasets that were created at run time before it started.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// What the node can be asked.
     #[must_use]
     pub fn handle(&self) -> &NodeHandle {

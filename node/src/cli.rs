@@ -51,7 +51,7 @@ enum Command {
     Peers(query::QueryArgs),
     /// Show the datasets of a running node.
     Datasets(query::QueryArgs),
-    /// Pause, resume or restart a dataset of a running node.
+    /// Create, delete, pause, resume or restart a dataset of a running node.
     Dataset(dataset::DatasetArgs),
     /// Show a document.
     Get(documents::GetArgs),
@@ -90,7 +90,7 @@ struct RunArgs {
     /// Where everything of the node is kept [default: ./anabranch-data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Where to listen for peers; port 0 takes a free one [default: /ip4/127.0.0.1/tcp/4001].
+    /// Where to listen for peers, by TCP or QUIC; port 0 takes a free one [default: port 4001 of 127.0.0.1, both].
     #[arg(long, value_name = "MULTIADDR")]
     listen: Vec<String>,
     /// A peer to keep in sync with, as it prints itself at its start.

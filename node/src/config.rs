@@ -5,7 +5,9 @@
 
 mod access;
 mod dataset_flag;
+mod limits;
 mod load;
+mod new_dataset;
 mod not_yet;
 mod page;
 mod reach;
@@ -16,14 +18,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anabranch_actors::node::{AccessSettings, DatasetSettings, SyncSettings};
+use anabranch_actors::api::LineageSetting;
+use anabranch_actors::node::{AccessSettings, DatasetSettings, DisabledDataset, SyncSettings};
 use anabranch_protocol::access::Peers;
-use anabranch_protocol::id::{Collection, DatasetId};
+use anabranch_protocol::id::{Collection, DatasetId, Lineage};
 use anabranch_protocol::limits::REGISTRATION_COLLECTIONS_MAX;
 use anabranch_protocol::registration::Registration;
 use libp2p::Multiaddr;
 
+use crate::swarm::SwarmLimits;
+
 pub use dataset_flag::DatasetFlag;
+pub use new_dataset::NewDataset;
 use page::{DatasetPage, EVERYTHING, Page};
 pub use reach::multiaddr;
 
@@ -52,12 +58,16 @@ pub struct Overrides {
 pub struct Config {
     /// Where everything of the node is kept.
     pub data_dir: PathBuf,
-    /// Where to listen for peers; never empty, TCP only so far.
+    /// Where to listen for peers; never empty.
     pub listen: Vec<Multiaddr>,
     /// Whom to dial and keep dialing.
     pub peers: Vec<Multiaddr>,
     /// Who may connect.
     pub access: AccessSettings,
+    /// What peers may take of the node.
+    pub limits: SwarmLimits,
+    /// Look for peers on the local network.
+    pub mdns: bool,
     /// Where the network keys were read from.
     pub network_key_files: Vec<PathBuf>,
     /// How far ahead of the wall clock a remote stamp may be; 1 s to 24 h.
@@ -68,6 +78,10 @@ pub struct Config {
     pub http: HttpConfig,
     /// Datasets that run; never empty.
     pub datasets: BTreeMap<DatasetId, DatasetSettings>,
+    /// Datasets that are named and don't run.
+    pub disabled: BTreeMap<DatasetId, DisabledDataset>,
+    /// Off: only `primary` runs.
+    pub multi_dataset: bool,
 }
 
 /// Where the HTTP API listens and who may use it.
@@ -116,7 +130,7 @@ impl Config {
         let network_key_files = access::key_files(&page);
         let peers = multiaddrs("peers", &page.peers)?;
         let http = reach::http(&page.http)?;
-        let datasets = datasets(&page)?;
+        let (datasets, disabled) = datasets(&page)?;
         check_range("max_clock_skew", page.max_clock_skew, CLOCK_SKEW_MIN, CLOCK_SKEW_MAX)?;
         let needed = CACHE_BYTES_MIN * datasets.len() as u64;
         if page.cache_bytes.0 < needed {
@@ -127,9 +141,22 @@ impl Config {
                 bytesize::ByteSize(needed)
             )));
         }
-        let Page { data_dir, max_clock_skew, cache_bytes, .. } = page;
-        let cache_bytes = cache_bytes.0;
-        Ok(Self { data_dir, listen, peers, access, network_key_files, max_clock_skew, cache_bytes, http, datasets })
+        let limits = limits::limits(&page.limits)?;
+        Ok(Self {
+            data_dir: page.data_dir,
+            listen,
+            peers,
+            access,
+            limits,
+            mdns: page.mdns,
+            network_key_files,
+            max_clock_skew: page.max_clock_skew,
+            cache_bytes: page.cache_bytes.0,
+            http,
+            datasets,
+            disabled,
+            multi_dataset: page.features.multi_dataset,
+        })
     }
 }
 
@@ -173,20 +200,32 @@ fn multiaddrs(key: &str, texts: &[String]) -> Result<Vec<Multiaddr>, ConfigError
     texts.iter().map(|text| reach::multiaddr(text).map_err(|why| ConfigError(format!("`{key}`: {text}: {why}")))).collect()
 }
 
-fn datasets(page: &Page) -> Result<BTreeMap<DatasetId, DatasetSettings>, ConfigError> {
-    let mut datasets = BTreeMap::new();
+/// Why a dataset does not run where `features.multi_dataset` is off.
+pub const ONLY_PRIMARY: &str = "disabled: `features.multi_dataset` is off, so only `primary` runs";
+
+type Judged = (BTreeMap<DatasetId, DatasetSettings>, BTreeMap<DatasetId, DisabledDataset>);
+
+/// The datasets that run, and those that don't. What a disabled one says must be valid, too: it is enabled by a restart.
+fn datasets(page: &Page) -> Result<Judged, ConfigError> {
+    let (mut datasets, mut disabled) = Judged::default();
     for (name, dataset) in &page.datasets {
         let id = DatasetId::new(name).map_err(|error| ConfigError(format!("`datasets.{name}`: {error}")))?;
         let settings = dataset_settings(dataset).map_err(|why| ConfigError(format!("`datasets.{name}`: {why}")))?;
-        if dataset.enabled && (page.features.multi_dataset || id.is_primary()) {
-            datasets.insert(id, settings);
+        let why = match dataset.enabled {
+            false => Some(format!("disabled: `datasets.{name}.enabled` is false in the configuration")),
+            true if !page.features.multi_dataset && !id.is_primary() => Some(ONLY_PRIMARY.to_owned()),
+            true => None,
+        };
+        match why {
+            None => drop(datasets.insert(id, settings)),
+            Some(reason) => drop(disabled.insert(id, DisabledDataset { kind: settings.kind, reason })),
         }
     }
     if datasets.is_empty() {
         let why = if page.features.multi_dataset { "" } else { "; `features.multi_dataset` is off, so only `primary` would" };
         return Err(ConfigError(format!("no dataset runs: enable one, or name one with --dataset{why}")));
     }
-    Ok(datasets)
+    Ok((datasets, disabled))
 }
 
 fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
@@ -213,7 +252,9 @@ fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
     }
     Ok(DatasetSettings {
         kind,
+        lineage: lineage(page.lineage.as_deref())?,
         registration: registration(&page.collections)?,
+        collections_max: registration(&page.collections_max).map_err(|why| format!("collections_max: {why}"))?,
         readers: access::peers("readers", &page.readers).map_err(|error| error.0)?,
         writers: access::peers("writers", &page.writers).map_err(|error| error.0)?,
         sync: SyncSettings {
@@ -222,6 +263,18 @@ fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
             max_peers: sync.max_peers,
         },
     })
+}
+
+fn lineage(text: Option<&str>) -> Result<LineageSetting, String> {
+    match text {
+        None => Ok(LineageSetting::Open),
+        Some("new") => Ok(LineageSetting::New),
+        Some(text) => match text.parse() {
+            Ok(Lineage::ZERO) => Err("`lineage` is zero, which is what a dataset has without one: leave it out".to_owned()),
+            Ok(lineage) => Ok(LineageSetting::Fixed(lineage)),
+            Err(error) => Err(format!("`lineage`: {error}, or `new`")),
+        },
+    }
 }
 
 /// `*` is everything and stands alone; nothing means nothing.

@@ -7,6 +7,7 @@
 pub mod builder;
 pub mod cli;
 pub mod config;
+pub mod hosting;
 pub mod http;
 pub mod network;
 pub mod process;

@@ -77,6 +77,7 @@ impl Transport for Isolated {
     }
     fn announce(&self, _: Announce) {}
     fn subscribe(&self, _: DatasetId) {}
+    fn unsubscribe(&self, _: DatasetId) {}
     fn accepted(&self, _: PeerId, _: Vec<String>) {}
     fn disconnect(&self, _: PeerId, _: &str) {}
     fn listen_addresses(&self) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! What makes a node a process: its data directory, identity, logs, startup printout and signals.
 
 pub mod data_dir;
+pub mod definitions;
 pub mod greeting;
 pub mod identity;
 pub mod incarnation;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_actors::node::Clock;
+use anabranch_actors::probe::Probe;
 use anabranch_actors::store::StoreEngine;
 
 use crate::builder::{NodeBuilder, RunningNode};
@@ -25,6 +26,10 @@ pub struct World {
     pub engine: Arc<dyn StoreEngine>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// How long a call to the disk may take until its dataset is given up.
+    pub disk_patience: Duration,
+    /// Looks in where actors start, work and end; the shipped program has none.
+    pub probe: Option<Arc<dyn Probe>>,
 }
 
 /// What `run` is asked to do.
@@ -50,8 +55,13 @@ pub fn run(options: &RunOptions, world: World) -> Result<(), Failure> {
 async fn live(config: Config, options: &RunOptions, world: World) -> Result<(), Failure> {
     // Before anything is started, so that no signal finds it half started.
     let mut signals = StopSignals::listen()?;
-    let node = NodeBuilder::new(config.clone(), world.engine).clock(world.clock).start().await?;
-    say_hello(&config, &node);
+    let node = NodeBuilder::new(config, world.engine)
+        .clock(world.clock)
+        .disk_patience(world.disk_patience)
+        .probe(world.probe)
+        .start()
+        .await?;
+    say_hello(&node);
     let signal = tokio::select! {
         biased;
         signal = signals.first() => signal,
@@ -85,9 +95,9 @@ async fn become_ready(node: &RunningNode, ready_file: Option<&Path>) -> Result<(
     Ok(())
 }
 
-fn say_hello(config: &Config, node: &RunningNode) {
+fn say_hello(node: &RunningNode) {
     let program = std::env::args().next().unwrap_or_else(|| "anabranch".to_owned());
-    let text = greeting::text(config, &node.page(), &program);
+    let text = greeting::text(node.config(), &node.page(), &program);
     // Who started the node may have closed its standard output; the node runs all the same.
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());

@@ -15,11 +15,13 @@
 
 mod address;
 mod address_book;
+mod allowance;
 mod behaviour;
 mod bulk;
 mod config;
 mod control;
 mod counters;
+mod door;
 mod gossip;
 mod handle;
 mod outbox;
@@ -44,6 +46,12 @@ pub use handle::{PeerView, SwarmHandle};
 /// How long the thread waits for a write of the address book that hangs.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Addresses that this build listens on and dials, in words.
+#[cfg(feature = "quic")]
+const USABLE: &str = "/ip4|ip6/ADDRESS/tcp/PORT or /ip4|ip6/ADDRESS/udp/PORT/quic-v1";
+#[cfg(not(feature = "quic"))]
+const USABLE: &str = "/ip4|ip6/ADDRESS/tcp/PORT (QUIC needs the cargo feature `quic`)";
+
 /// Why a swarm did not start, or a command was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum SwarmError {
@@ -61,8 +69,8 @@ pub enum SwarmError {
         /// Why.
         source: io::Error,
     },
-    /// Only plain TCP addresses work in this build.
-    #[error("{0} is not supported by this build yet: use /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>")]
+    /// An address of a kind that this build neither listens on nor dials.
+    #[error("{0} is not supported by this build: use {USABLE}")]
     NotSupported(Multiaddr),
     /// A node never dials itself.
     #[error("{0} is this node's own address")]
@@ -79,8 +87,6 @@ pub enum SwarmError {
 }
 
 /// Starts a swarm and returns once every listen address is bound.
-///
-/// QUIC and other addresses that this build can't listen on are skipped with a warning, as long as one other is left.
 ///
 /// # Errors
 /// [`SwarmError`]; nothing is left running.

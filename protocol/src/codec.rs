@@ -44,6 +44,24 @@ pub fn encode_with_capacity<T: Serialize>(value: &T, capacity: usize) -> Vec<u8>
     bytes
 }
 
+/// How many bytes [`encode`] would make of `value`, without making them.
+#[must_use]
+pub fn encoded_len<T: Serialize>(value: &T) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    ciborium::into_writer(value, &mut count).expect("protocol types always encode");
+    count.0
+}
+
 /// Decodes `bytes` of at most `limit`, strictly.
 ///
 /// # Errors

@@ -11,10 +11,14 @@
 //!
 //! A section can be left out (null) for a peer that did not register its collection; header, hash and signature still verify.
 
+mod fault;
+mod fork;
 mod frame;
 mod header;
 mod section;
 
+pub use fault::FrameFault;
+pub use fork::{Fork, ForkError, ForkProof, Forks, SignedHeader, branch};
 pub use frame::{Body, Commit, Draft, Frame};
 pub use header::{Header, Parent, SectionRef};
 pub use section::{Change, Entry, Section};

@@ -26,6 +26,9 @@ pub enum NameError {
     /// Text that is not a peer id.
     #[error("{0:?} is not a peer id of an ed25519 key (12D3KooW…)")]
     Peer(String),
+    /// Text that is not a lineage.
+    #[error("{0:?} is not a lineage: use 32 lower-case hex digits")]
+    Lineage(String),
     /// Text that is not a writer.
     #[error("{0:?} is not a writer")]
     Writer(String),
@@ -145,6 +148,22 @@ impl FromStr for PeerId {
 }
 
 impl Epoch {
+    /// The first byte of a branch's id: as a birth time it would be after the year 8,900, so no writer's epoch begins with it.
+    pub(crate) const BRANCH: u8 = 0xff;
+
+    /// The branch id of which all further bytes are `rest`.
+    pub(crate) fn branch_with(rest: u8) -> Self {
+        let mut bytes = [rest; 16];
+        bytes[0] = Self::BRANCH;
+        Self(bytes)
+    }
+
+    /// Whether this names a branch of a forked line, not an epoch that a writer opened.
+    #[must_use]
+    pub fn is_branch(&self) -> bool {
+        self.0[0] == Self::BRANCH
+    }
+
     /// An epoch born at `millis` since the Unix epoch, with 80 random bits.
     #[must_use]
     pub fn new(millis: u64, random: [u8; 10]) -> Self {
@@ -152,6 +171,20 @@ impl Epoch {
         bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
         bytes[6..].copy_from_slice(&random);
         Self(bytes)
+    }
+}
+
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl FromStr for Lineage {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| NameError::Lineage(text.to_owned()))
     }
 }
 
@@ -415,6 +448,16 @@ mod tests {
         assert!(early < late);
         assert!(early.to_string() < late.to_string());
         assert_eq!(late.to_string().parse::<Epoch>().unwrap(), late);
+    }
+
+    #[test]
+    fn a_lineage_has_one_spelling() {
+        let lineage = Lineage([0xab; 16]);
+        assert_eq!(lineage.to_string(), "ab".repeat(16));
+        assert_eq!(lineage.to_string().parse::<Lineage>().unwrap(), lineage);
+        for bad in ["", "ab", &"AB".repeat(16), &"ab".repeat(17)] {
+            assert!(bad.parse::<Lineage>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod codec;
 pub mod commit;
 pub mod confirmation;
 pub mod conflict;
+pub mod coverage;
 pub mod fingerprint;
 pub mod handshake;
 pub mod hlc;

@@ -33,6 +33,12 @@ pub const HELLO_DATASETS_MAX: usize = 1_024;
 pub const CONTROL_BYTES_MAX: usize = 6 << 20;
 /// Largest gossip message, bytes.
 pub const GOSSIP_BYTES_MAX: usize = 32 << 10;
+/// Largest proof of a fork, bytes: no two headers of valid commits take more.
+pub const FORK_PROOF_BYTES_MAX: usize = 7_000;
+/// Most forks of one dataset that are kept and sent.
+pub const FORKS_MAX: usize = 64;
+/// Most of them of one peer.
+pub const FORKS_PER_PEER_MAX: usize = 8;
 /// Most payload a page may carry, bytes; one frame may be larger and then travels alone.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Largest message on the bulk stream: a page of one frame and its envelope.

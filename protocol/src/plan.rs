@@ -58,13 +58,19 @@ pub enum Standing {
     Behind,
     /// This node has commits that the peer lacks.
     Ahead,
-    /// Each has commits that the other lacks.
+    /// Each has commits that the other lacks; also where two commits have one number.
     Diverged,
 }
 
 /// Compares this node's vector with a peer's.
 #[must_use]
 pub fn standing(mine: &VersionVector, theirs: &VersionVector) -> Standing {
+    let forked = |(writer, head): (&WriterId, &crate::vector::Head)| {
+        theirs.head(writer).is_some_and(|other| other.seq == head.seq && other.hash != head.hash)
+    };
+    if mine.iter().any(forked) {
+        return Standing::Diverged;
+    }
     match (mine.covers(theirs), theirs.covers(mine)) {
         (true, true) => Standing::InSync,
         (false, true) => Standing::Behind,

@@ -4,22 +4,28 @@
 //! turn durable, and only then [`Replica::evolve`] takes it in. So memory is never ahead of disk, and a refused input leaves
 //! nothing behind. After a crash [`Replica::redo`] takes in what the log says.
 
+mod branches;
 mod decide;
+mod issue;
 mod receive;
 mod request;
 mod turn;
+mod widen;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use branches::{Cut, Parting};
+pub use issue::LocalRecord;
 pub use receive::{ReceiveRefusal, Verdict};
 pub use request::{Expected, Op, WriteOp, WriteRefusal, WriteRequest, Written, parse_record_key, record_key, record_key_prefix};
 pub use turn::{Effects, LocalBatch, Record, RowWrite, Rows, Turn};
+pub use widen::Widening;
 pub use writer::WriterState;
 
 use crate::access::Peers;
-use crate::commit::{Commit, Identity};
+use crate::commit::{Commit, Forks, Identity};
 use crate::fingerprint::{Tally, dataset_fingerprint};
 use crate::hlc::Hlc;
 use crate::id::{Collection, DatasetId, Hash, Lineage, PeerId, WriterId};
@@ -27,7 +33,7 @@ use crate::registration::{Registration, TagSet};
 use crate::vector::{Head, VersionVector};
 use crate::wire::Kind;
 
-/// What a replica is told when it starts and keeps for its life.
+/// What a replica is told when it starts. All but the registration it keeps for its life.
 #[derive(Debug, Clone)]
 pub struct ReplicaSettings {
     /// The dataset.
@@ -55,6 +61,8 @@ pub struct Saved {
     pub clock: Hlc,
     /// Live rows and fingerprints.
     pub tallies: BTreeMap<Collection, Tally>,
+    /// Forks that were proven.
+    pub forks: Forks,
 }
 
 /// A writer's newest commit: what a vector says, and its whole hash, which the next commit must name.
@@ -84,6 +92,7 @@ pub struct Replica {
     clock: Hlc,
     writer: WriterState,
     tallies: BTreeMap<Collection, Tally>,
+    forks: Forks,
 }
 
 impl Replica {
@@ -100,6 +109,7 @@ impl Replica {
             clock: saved.clock,
             writer: WriterState::Closed,
             tallies: saved.tallies,
+            forks: saved.forks,
         }
     }
 
@@ -107,6 +117,18 @@ impl Replica {
     #[must_use]
     pub fn settings(&self) -> &ReplicaSettings {
         &self.settings
+    }
+
+    /// What it replicates now.
+    #[must_use]
+    pub fn registration(&self) -> &Registration {
+        &self.settings.registration
+    }
+
+    /// Replicates something else from now on. What was decided under the old registration has to be taken in before.
+    pub fn set_registration(&mut self, registration: Registration) {
+        self.tags = registration.tags(&self.settings.dataset, self.settings.lineage);
+        self.settings.registration = registration;
     }
 
     /// The registration as headers name collections.
@@ -119,6 +141,12 @@ impl Replica {
     #[must_use]
     pub fn vector(&self) -> &VersionVector {
         &self.vector
+    }
+
+    /// The newest commit of a line.
+    #[must_use]
+    pub fn line(&self, line: &WriterId) -> Option<Line> {
+        self.lines.get(line).copied()
     }
 
     /// The newest clock reading seen or made.
@@ -169,6 +197,8 @@ impl Replica {
             commit.header().seq == 1 && commit.writer().peer == self.peer() && Some(commit.writer().epoch) == epoch
         };
         match epoch {
+            // An old commit with more sections says nothing about where our line is.
+            _ if record.effects.widens.is_some() => self.writer,
             None => WriterState::Closed,
             Some(epoch) if record.commit.as_ref().is_some_and(opens) => WriterState::Open(epoch),
             Some(_) => self.writer,
@@ -192,10 +222,10 @@ impl Replica {
     }
 
     fn take_in(&mut self, record: &Record) {
-        if let Some(commit) = &record.commit {
+        if let (Some(id), Some(commit), None) = (record.line(), &record.commit, record.effects.widens) {
             let line = Line::of(commit);
-            self.lines.insert(commit.writer(), line);
-            self.vector.set(commit.writer(), line.head);
+            self.lines.insert(id, line);
+            self.vector.set(id, line.head);
         }
         let effects = &record.effects;
         self.clock = self.clock.receive(effects.clock);

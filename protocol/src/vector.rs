@@ -52,6 +52,11 @@ impl VersionVector {
         self.0.insert(writer, head);
     }
 
+    /// Takes `writer` out.
+    pub fn remove(&mut self, writer: &WriterId) {
+        self.0.remove(writer);
+    }
+
     /// Writers and heads, in the order of writers.
     pub fn iter(&self) -> impl Iterator<Item = (&WriterId, &Head)> {
         self.0.iter()

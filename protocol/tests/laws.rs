@@ -2,12 +2,16 @@
 
 #[path = "laws/convergence.rs"]
 mod convergence;
+#[path = "laws/coverage.rs"]
+mod coverage;
 #[path = "laws/decide.rs"]
 mod decide;
 #[path = "laws/decoders.rs"]
 mod decoders;
 #[path = "laws/epochs.rs"]
 mod epochs;
+#[path = "laws/forks.rs"]
+mod forks;
 #[path = "laws/frames.rs"]
 mod frames;
 #[path = "laws/golden.rs"]
@@ -20,5 +24,7 @@ mod network_key;
 mod planning;
 #[path = "laws/values.rs"]
 mod values;
+#[path = "laws/widening.rs"]
+mod widening;
 #[path = "laws/world.rs"]
 mod world;

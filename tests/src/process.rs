@@ -44,6 +44,14 @@ impl Options {
         self.arguments(&["--peer", &peer.listen[0]])
     }
 
+    /// Another place to listen for peers.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        let at = self.arguments.iter().position(|argument| argument == "--listen").expect("it listens");
+        address.clone_into(&mut self.arguments[at + 1]);
+        self
+    }
+
     /// Further arguments.
     #[must_use]
     pub fn arguments(mut self, arguments: &[&str]) -> Self {
@@ -198,6 +206,22 @@ impl Node {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1_024
+    }
+
+    /// How many threads it has now.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.count_in_proc("task")
+    }
+
+    /// How many files it has open now.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.count_in_proc("fd")
+    }
+
+    fn count_in_proc(&self, what: &str) -> usize {
+        std::fs::read_dir(format!("/proc/{}/{what}", self.child.id())).map_or(0, Iterator::count)
     }
 
     /// Sends a request that must be answered.

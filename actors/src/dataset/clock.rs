@@ -1,11 +1,13 @@
 //! Clock: publishes our vector, knows peers' vectors, watches skew; never touches the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::access::Peers;
+use anabranch_protocol::commit::FrameFault;
+use anabranch_protocol::coverage::Scope;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, PeerId, WriterId};
 use anabranch_protocol::plan::{Standing, standing};
@@ -14,6 +16,7 @@ use anabranch_protocol::wire::{Announce, Held, Kind};
 use tokio::sync::oneshot;
 
 use super::death_watch::DeathWatch;
+use super::ledger::Parted;
 use super::oplog::{Stop, Told};
 use crate::api::{HeldWriter, PeerDataset, PeerState};
 use crate::node::Clock as WallClockSource;
@@ -49,6 +52,46 @@ pub struct PeerHolds {
 #[rtype(result = "()")]
 pub struct HeldHere(pub Vec<Held>);
 
+/// What waits for a newer version of this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Whose commits, as far as that can be told.
+    pub writer: Option<WriterId>,
+    /// The peer that sends what can't be verified here; none where the writer signed it.
+    pub from: Option<PeerId>,
+    /// What is not known.
+    pub fault: FrameFault,
+}
+
+/// All that waits for a newer version of this node.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct UnreadableHere(pub Vec<Unreadable>);
+
+/// A peer sent frames that no writer made.
+#[derive(Message, Debug, Clone)]
+#[rtype(result = "()")]
+pub struct BadFramesOf {
+    /// Who.
+    pub peer: PeerId,
+    /// In how many messages of this session.
+    pub count: u32,
+    /// What was wrong last.
+    pub fault: FrameFault,
+}
+
+/// What none of the connected peers can deliver, in words; nothing where all is well.
+#[derive(Message, Debug, Clone, Default, PartialEq, Eq)]
+#[rtype(result = "()")]
+pub struct Sourceless {
+    /// The past of collections that are imported.
+    pub scopes: BTreeMap<Scope, String>,
+    /// Fresh commits.
+    pub commits: Option<String>,
+    /// Which peer lacks what.
+    pub peers: BTreeMap<PeerId, String>,
+}
+
 /// The session with a peer ended.
 #[derive(Message, Debug, Clone)]
 #[rtype(result = "()")]
@@ -63,7 +106,14 @@ pub struct Standings {
     pub held: Vec<HeldWriter>,
     /// What the user should know, in words.
     pub reason: Option<String>,
+    /// What no connected peer can deliver of the past of collections that are imported.
+    pub sourceless: BTreeMap<Scope, String>,
 }
+
+/// A peer that this node's commits were pushed to did not take them in, and not because it waits for its clock.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct NotTaken(pub PeerId);
 
 /// Asks for [`Standings`].
 #[derive(Message)]
@@ -95,7 +145,13 @@ pub struct Clock {
     peers: BTreeMap<PeerId, Arc<VersionVector>>,
     held: Vec<Held>,
     held_by: BTreeMap<PeerId, Vec<Held>>,
-    _death_watch: DeathWatch,
+    parted: Arc<Parted>,
+    unreadable: Vec<Unreadable>,
+    bad_frames: BTreeMap<PeerId, BadFramesOf>,
+    /// Peers that did not take in commits of ours, until they have them.
+    not_taken_by: BTreeSet<PeerId>,
+    sourceless: Sourceless,
+    death_watch: DeathWatch,
 }
 
 impl Clock {
@@ -118,7 +174,12 @@ impl Clock {
             peers: BTreeMap::new(),
             held: Vec::new(),
             held_by: BTreeMap::new(),
-            _death_watch: death_watch,
+            parted: Arc::default(),
+            unreadable: Vec::new(),
+            bad_frames: BTreeMap::new(),
+            not_taken_by: BTreeSet::new(),
+            sourceless: Sourceless::default(),
+            death_watch,
         }
     }
 
@@ -147,16 +208,48 @@ impl Clock {
         self.announced = self.vector.clone();
     }
 
-    fn standing(&self, theirs: &VersionVector) -> PeerDataset {
+    fn standing(&self, peer: PeerId, theirs: &VersionVector) -> PeerDataset {
+        let unreadable = self.unreadable_of(peer, theirs);
         let state = match standing(&self.vector, theirs) {
             Standing::InSync => PeerState::InSync,
             Standing::Behind => PeerState::Ahead,
             Standing::Ahead => PeerState::Behind,
             Standing::Diverged => PeerState::Diverged,
         };
+        let forked = self.fork_of(&peer);
+        let state = if forked.is_some() { PeerState::Diverged } else { state };
+        let state = if unreadable.is_some() { PeerState::NeedsUpgrade } else { state };
         let lag_commits = self.vector.missing(theirs) + theirs.missing(&self.vector);
         let lag = lag(&self.vector, theirs).max(lag(theirs, &self.vector));
-        PeerDataset { state, lag_commits, lag, reason: None }
+        let bad = || {
+            let BadFramesOf { count, fault, .. } = self.bad_frames.get(&peer)?;
+            Some(format!("it sent bad commits in {count} messages; the last one: {fault}"))
+        };
+        let not_taken = || self.not_taken_by.contains(&peer).then(|| NOT_TAKEN.to_owned());
+        let forbidden = || self.forbidden_writer(theirs).map(refused_writer);
+        let reason = unreadable.map(|unreadable| unreadable.fault.to_string()).or(forked).or_else(forbidden);
+        let reason = reason.or_else(|| self.sourceless.peers.get(&peer).cloned()).or_else(not_taken).or_else(bad);
+        PeerDataset { state, lag_commits, lag, reason }
+    }
+
+    /// What is to be said of a peer whose history forked.
+    fn fork_of(&self, peer: &PeerId) -> Option<String> {
+        let (writer, seq) = self.parted.lowest.iter().find(|(writer, _)| writer.peer == *peer)?;
+        let whose = if *peer == self.me { "this node's own history" } else { "the history of this writer" };
+        let more = if *peer == self.me {
+            "a copy of this node wrote too (was its machine rolled back, or is its key in other hands?); it goes on under a new epoch"
+        } else {
+            "both branches are kept, as lines of their own"
+        };
+        Some(format!("{whose} forked: two commits of {writer} have the number {seq}; {more}"))
+    }
+
+    /// What of a peer waits for a newer version of this node.
+    fn unreadable_of(&self, peer: PeerId, theirs: &VersionVector) -> Option<&Unreadable> {
+        self.unreadable.iter().find(|unreadable| match (unreadable.from, unreadable.writer) {
+            (Some(from), _) => from == peer,
+            (None, writer) => writer.is_some_and(|writer| theirs.seq(&writer) > self.vector.seq(&writer)),
+        })
     }
 
     fn reason(&self) -> Option<String> {
@@ -168,28 +261,43 @@ impl Clock {
                 held.seq
             ));
         }
-        if let Some(peer) = self.forbidden_writer() {
-            return Some(format!("commits of {peer} are refused: it is not among the dataset's `writers`"));
+        if let Some(unreadable) = self.unreadable.first() {
+            return Some(format!("needs_upgrade: {}; upgrade it, then start it again", unreadable.fault));
         }
-        self.held.first().map(|held| {
+        let forked = self.parted.lowest.iter().map(|(writer, _)| writer.peer);
+        // Our own first: that is for our user to look into.
+        if let Some(forked) = forked.min_by_key(|peer| *peer != self.me).and_then(|peer| self.fork_of(&peer)) {
+            return Some(format!("diverged: {forked}"));
+        }
+        if let Some(peer) = self.peers.values().find_map(|theirs| self.forbidden_writer(theirs)) {
+            return Some(refused_writer(peer));
+        }
+        let held = self.held.first().map(|held| {
             let ahead = humane(self.ahead(held.hlc));
             format!(
                 "commits of {} from {} on are held back: their clock is {ahead} ahead of this node's",
                 held.writer.peer, held.seq
             )
-        })
+        });
+        held.or_else(|| self.sourceless.commits.clone())
     }
 
-    /// A peer whose commits some neighbour has and we refuse.
-    fn forbidden_writer(&self) -> Option<PeerId> {
+    /// A peer whose commits a neighbour has and we refuse.
+    fn forbidden_writer(&self, theirs: &VersionVector) -> Option<PeerId> {
         let refused =
             |(writer, head): &(&WriterId, &Head)| !self.writers.contains(&writer.peer) && head.seq > self.vector.seq(writer);
-        self.peers.values().find_map(|theirs| theirs.iter().find(refused).map(|(writer, _)| writer.peer))
+        theirs.iter().find(refused).map(|(writer, _)| writer.peer)
     }
 
     fn ahead(&self, hlc: Hlc) -> Duration {
         Duration::from_millis(hlc.millis().saturating_sub(self.wall.now().0))
     }
+}
+
+const NOT_TAKEN: &str = "the peer does not take in this node's commits: this node may not be among its `writers`";
+
+fn refused_writer(peer: PeerId) -> String {
+    format!("commits of {peer} are refused: it is not among the dataset's `writers`")
 }
 
 /// How far the clock of what `behind` lacks has gone on since what it has.
@@ -213,12 +321,22 @@ fn humane(duration: Duration) -> String {
 
 impl Actor for Clock {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.death_watch.started(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        self.death_watch.stopping();
+        Running::Stop
+    }
 }
 
 impl Handler<Told> for Clock {
     type Result = ();
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
+        self.parted = committed.parted.clone();
         self.announce_soon(ctx);
     }
 }
@@ -226,6 +344,9 @@ impl Handler<Told> for Clock {
 impl Handler<PeerHas> for Clock {
     type Result = ();
     fn handle(&mut self, PeerHas { peer, vector }: PeerHas, _: &mut Context<Self>) {
+        if vector.covers(&self.vector.of_peer(&self.me)) {
+            self.not_taken_by.remove(&peer);
+        }
         self.peers.insert(peer, vector);
     }
 }
@@ -251,23 +372,54 @@ impl Handler<HeldHere> for Clock {
     }
 }
 
+impl Handler<UnreadableHere> for Clock {
+    type Result = ();
+    fn handle(&mut self, UnreadableHere(unreadable): UnreadableHere, _: &mut Context<Self>) {
+        self.unreadable = unreadable;
+    }
+}
+
+impl Handler<BadFramesOf> for Clock {
+    type Result = ();
+    fn handle(&mut self, bad: BadFramesOf, _: &mut Context<Self>) {
+        self.bad_frames.insert(bad.peer, bad);
+    }
+}
+
+impl Handler<Sourceless> for Clock {
+    type Result = ();
+    fn handle(&mut self, sourceless: Sourceless, _: &mut Context<Self>) {
+        self.sourceless = sourceless;
+    }
+}
+
 impl Handler<Forget> for Clock {
     type Result = ();
     fn handle(&mut self, Forget(peer): Forget, _: &mut Context<Self>) {
         self.peers.remove(&peer);
         // It says so again when it is back, if it still does.
         self.held_by.remove(&peer);
+        self.bad_frames.remove(&peer);
+        self.not_taken_by.remove(&peer);
+    }
+}
+
+impl Handler<NotTaken> for Clock {
+    type Result = ();
+    fn handle(&mut self, NotTaken(peer): NotTaken, _: &mut Context<Self>) {
+        self.not_taken_by.insert(peer);
     }
 }
 
 impl Handler<AskStandings> for Clock {
     type Result = ();
     fn handle(&mut self, AskStandings(reply): AskStandings, _: &mut Context<Self>) {
-        let peers = self.peers.iter().map(|(peer, theirs)| (*peer, self.standing(theirs))).collect();
+        let peers = self.peers.iter().map(|(peer, theirs)| (*peer, self.standing(*peer, theirs))).collect();
         let shown = |held: &Held| HeldWriter { writer: held.writer, seq: held.seq, ahead: self.ahead(held.hlc) };
         let held = self.held.iter().map(shown).collect();
         // Whoever asked may have gone.
-        let _ = reply.send(Standings { peers, held, reason: self.reason() });
+        let sourceless = self.sourceless.scopes.clone();
+        let _ = reply.send(Standings { peers, held, reason: self.reason(), sourceless });
     }
 }
 

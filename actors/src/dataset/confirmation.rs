@@ -11,7 +11,6 @@ use actix::prelude::*;
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::confirmation::{Confirmations, SignedStatement, Statement};
 use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Lineage, PeerId};
-use anabranch_protocol::registration::Registration;
 use anabranch_protocol::token::Token;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Confirm, Request, Response};
@@ -19,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::death_watch::DeathWatch;
 use super::oplog::{Stop, Told};
+use super::registered::Registered;
 use crate::api::Ack;
 use crate::node::Clock as WallClockSource;
 use crate::transport::{Class, SharedTransport};
@@ -104,7 +104,7 @@ pub(super) struct ConfirmationSettings {
     pub lineage: Lineage,
     pub identity: Identity,
     pub incarnation: Incarnation,
-    pub registration: Registration,
+    pub registered: Arc<Registered>,
     pub wall: Arc<dyn WallClockSource>,
     pub transport: SharedTransport,
 }
@@ -127,7 +127,7 @@ pub struct Confirmation {
     /// Who was ever accepted.
     enrolled: BTreeSet<PeerId>,
     waiting: Vec<AwaitConfirmed>,
-    _death_watch: DeathWatch,
+    death_watch: DeathWatch,
 }
 
 impl Confirmation {
@@ -150,7 +150,7 @@ impl Confirmation {
             unhurried: false,
             enrolled,
             waiting: Vec::new(),
-            _death_watch: death_watch,
+            death_watch,
         }
     }
 
@@ -198,7 +198,7 @@ impl Confirmation {
             peer: settings.identity.peer(),
             incarnation: settings.incarnation,
             counter: self.counter,
-            registration: settings.registration.clone(),
+            registration: settings.registered.now().registration.clone(),
             vector: (*self.vector).clone(),
         };
         SignedStatement::sign(&statement, settings.lineage, &settings.identity)
@@ -289,12 +289,25 @@ impl Confirmation {
 
 impl Actor for Confirmation {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.death_watch.started(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        self.death_watch.stopping();
+        Running::Stop
+    }
 }
 
 impl Handler<Told> for Confirmation {
     type Result = ();
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
+        if committed.registered_anew {
+            // What was stated so far was stated under another registration.
+            self.told.clear();
+        }
         self.send_soon(self.settings.identity.peer(), ctx);
     }
 }

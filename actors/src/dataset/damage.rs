@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use actix::prelude::*;
 
+use super::tenancy::Lease;
 use crate::store::{Row, Store, StoreError, Visitor};
 
 /// An open store turned out to be damaged.
@@ -59,11 +60,13 @@ impl Damage {
 pub(super) struct WatchedStore {
     inner: Arc<dyn Store>,
     damage: Damage,
+    /// Below the store, so that it is dropped after it.
+    _lease: Lease,
 }
 
 impl WatchedStore {
-    pub fn new(inner: Arc<dyn Store>, damage: Damage) -> Self {
-        Self { inner, damage }
+    pub fn new(inner: Arc<dyn Store>, lease: Lease, damage: Damage) -> Self {
+        Self { inner, damage, _lease: lease }
     }
 }
 

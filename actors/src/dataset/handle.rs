@@ -5,21 +5,25 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::access::Peers;
-use anabranch_protocol::id::{Collection, DatasetId, Key, WriterId};
+use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage, WriterId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{WriteRequest, Written};
+use anabranch_protocol::wire::Kind;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
 use super::aside::{Asides, DropAsideError, SetAside};
 use super::clock::{AskStandings, Standings};
+use super::collections::importing;
+use super::counters::Counters;
+use super::keeper::{CurrentSupervisor, keep};
+use super::life::Life;
 use super::oplog::{LedgerStatus, Oplog, Status, Write};
-use super::supervisor::{DatasetSupervisor, Gate, Open, Order, Running, Shutdown, SupervisorContext};
+use super::span;
+use super::supervisor::{CLOSE_TIMEOUT, DiskHangs, Gate, Open, Order, Running, Shutdown, SupervisorContext, TakeOn, stopping};
 use super::ticket::{Outcome, Ticket};
 use super::view::View;
-use crate::api::{
-    CollectionInfo, DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError,
-};
+use crate::api::{DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError};
 use crate::store::StoreError;
 
 /// Payload of writes that may wait, in KiB.
@@ -30,21 +34,24 @@ const WRITE_KIB_MIN: usize = 4;
 const READS_MAX: usize = 8;
 /// Reads that may wait for one of those.
 const READS_WAITING_MAX: usize = 256;
+/// How long a write waits in all; the oplog gives a disk that hangs up before that.
+pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+const NO_ANSWER: &str = "it was not answered in time";
+/// How often a read is tried that finds a store which just stopped.
+const READ_TRIES: usize = 3;
 /// How long a caller waits for a dataset that is being opened.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a caller waits for a disk that does not answer. Whatever hangs keeps its place in the bounds above.
-const DISK_PATIENCE: Duration = Duration::from_secs(60);
-const NO_ANSWER: &str = "the disk did not answer in time";
+const FULL: &str = "no space left on the disk: it is read, and takes no writes until there is room";
 /// How long a status page waits for a dataset.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A dataset of this node, running or not. Cheap to share.
 #[derive(Debug)]
 pub struct DatasetHandle {
-    context: SupervisorContext,
-    supervisor: Addr<DatasetSupervisor>,
+    pub(super) context: SupervisorContext,
+    life: Arc<Life>,
+    supervisor: CurrentSupervisor,
     gate: watch::Receiver<Gate>,
-    restarts: watch::Receiver<u64>,
     waiting: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     reads_waiting: Arc<Semaphore>,
@@ -54,21 +61,46 @@ pub struct DatasetHandle {
 impl DatasetHandle {
     /// Starts the supervisor on an arbiter of its own; the store is opened with the first message.
     pub(crate) fn start(context: SupervisorContext) -> Self {
-        let (gate_sender, gate) = watch::channel(Gate::Idle);
-        let (restarts_sender, restarts) = watch::channel(0);
         let arbiter = Arbiter::new().handle();
-        let supervisor = DatasetSupervisor::new(context.clone(), gate_sender, restarts_sender);
-        let supervisor = DatasetSupervisor::start_in_arbiter(&arbiter, |_| supervisor);
+        let span = span::of(&context.dataset);
+        arbiter.spawn_fn(move || span::enter_thread(span));
+        let life = Life::new();
+        let supervisor = keep(context.clone(), life.clone(), &arbiter);
         Self {
             context,
+            gate: life.gate(),
+            life,
             supervisor,
-            gate,
-            restarts,
             waiting: Arc::new(Semaphore::new(WAITING_KIB_MAX as usize)),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             reads_waiting: Arc::new(Semaphore::new(READS_WAITING_MAX)),
             arbiter,
         }
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.context.settings.kind
+    }
+
+    /// What it did since the node started.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.context.counters
+    }
+
+    /// Takes on a peer's lineage if it holds nothing yet, not even documents that don't replicate; whether it is about to.
+    pub(crate) async fn take_on(&self, lineage: Lineage) -> bool {
+        let Some(running) = self.running_now() else { return false };
+        let Ok(Some(status)) = tokio::time::timeout(STATUS_TIMEOUT, ledger_status(&running)).await else { return false };
+        if status.log_bytes > 0 {
+            return false;
+        }
+        // Held on to, it would keep the store from being opened anew.
+        drop(running);
+        self.supervisor.borrow().do_send(TakeOn(lineage));
+        true
     }
 
     /// Who may sync it.
@@ -77,13 +109,15 @@ impl DatasetHandle {
         &self.context.settings.readers
     }
 
-    /// What it replicates.
-    pub(super) fn registration(&self) -> &Registration {
-        &self.context.settings.registration
+    /// Its name.
+    #[must_use]
+    pub fn dataset(&self) -> &DatasetId {
+        &self.context.dataset
     }
 
-    fn dataset(&self) -> &DatasetId {
-        &self.context.dataset
+    /// Opens the dataset if it is idle; waits for nothing.
+    pub(crate) fn open(&self) {
+        self.supervisor.borrow().do_send(Open);
     }
 
     /// The dataset's children, once it is open.
@@ -93,7 +127,7 @@ impl DatasetHandle {
     pub async fn running(&self) -> Result<Running, DatasetError> {
         let mut gate = self.gate.clone();
         if matches!(*gate.borrow(), Gate::Idle) {
-            self.supervisor.do_send(Open);
+            self.open();
         }
         let settled = gate.wait_for(|gate| matches!(gate, Gate::Running(_) | Gate::Down { .. }));
         let unavailable = |state, reason: &str, retry_after| DatasetError::Unavailable {
@@ -138,7 +172,7 @@ impl DatasetHandle {
         loop {
             let (reply, outcome) = oneshot::channel();
             oplog.do_send(Write(Ticket::new(waiting.0, waiting.1, reply)));
-            match tokio::time::timeout(DISK_PATIENCE, outcome).await {
+            match tokio::time::timeout(WRITE_PATIENCE, outcome).await {
                 Ok(Ok(Outcome::Done(outcome))) => return outcome,
                 // The oplog ended before it began with this write: the next one takes it.
                 Ok(Ok(Outcome::NotBegun(request, permit))) => {
@@ -176,8 +210,36 @@ impl DatasetHandle {
 
     /// Does what an operator asks; resolves once callers see it.
     pub async fn order(&self, order: Order) {
-        // A supervisor that ended is told of by every other answer.
-        let _ = self.supervisor.send(order).await;
+        let mut supervisor = self.supervisor.clone();
+        loop {
+            let current = supervisor.borrow_and_update().clone();
+            // One that panicked is followed by another, unless the dataset is on its way out.
+            if current.send(order).await.is_ok() {
+                return;
+            }
+            self.life.want();
+            if self.next_supervisor(&mut supervisor).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn next_supervisor(&self, supervisor: &mut CurrentSupervisor) -> Option<()> {
+        tokio::select! {
+            biased;
+            () = self.life.stopped() => None,
+            changed = supervisor.changed() => changed.ok(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn gate(&self) -> watch::Receiver<Gate> {
+        self.gate.clone()
+    }
+
+    #[cfg(test)]
+    pub(super) fn arbiter(&self) -> &ArbiterHandle {
+        &self.arbiter
     }
 
     /// What is set aside of the dataset, as last seen.
@@ -200,7 +262,7 @@ impl DatasetHandle {
         &self.context.asides
     }
 
-    fn not_begun(&self) -> DatasetError {
+    pub(super) fn not_begun(&self) -> DatasetError {
         DatasetError::Unavailable {
             dataset: self.dataset().clone(),
             state: DatasetState::Restarting,
@@ -209,26 +271,61 @@ impl DatasetHandle {
         }
     }
 
-    /// Runs a read on a thread for blocking work.
+    /// Reads. A store that stopped meanwhile, between two turns as it were, is read again once it was opened again.
     pub(super) async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&View) -> Result<T, StoreError> + Send + 'static,
+        read: impl Fn(&View) -> Result<T, StoreError> + Send + Sync + 'static,
     ) -> Result<T, DatasetError> {
         let _waiting = self.reads_waiting.clone().try_acquire_owned().map_err(|_| self.overloaded(READS_WAITING_MAX))?;
-        let running = self.running().await?;
-        let failed = |reason: String| DatasetError::Storage { dataset: self.dataset().clone(), reason };
-        let done = async {
-            let Ok(permit) = self.reads.clone().acquire_owned().await else { return Err(self.not_begun()) };
-            let done = tokio::task::spawn_blocking(move || {
-                let _permit = permit;
-                read(&running.view)
-            });
-            match done.await {
-                Ok(outcome) => outcome.map_err(|error| failed(error.to_string())),
-                Err(_) => Err(failed("the read panicked".to_owned())),
+        let read = Arc::new(read);
+        for _ in 0..READ_TRIES {
+            match self.read_once(read.clone()).await? {
+                (_, Ok(found)) => return Ok(found),
+                (generation, Err(StoreError::Poisoned)) => self.moved_on(generation).await,
+                (_, Err(error)) => return Err(self.not_read(error.to_string())),
             }
-        };
-        tokio::time::timeout(DISK_PATIENCE, done).await.unwrap_or_else(|_| Err(failed(NO_ANSWER.to_owned())))
+        }
+        Err(self.not_read(StoreError::Poisoned.to_string()))
+    }
+
+    /// Reads on a thread for blocking work; says of which set of children the view was.
+    async fn read_once<T: Send + 'static>(
+        &self,
+        read: Arc<impl Fn(&View) -> Result<T, StoreError> + Send + Sync + 'static>,
+    ) -> Result<(u64, Result<T, StoreError>), DatasetError> {
+        let patience = self.context.node.disk_patience;
+        let no_answer = || Err(self.not_read(format!("a read has not returned for {patience:?}")));
+        // A dataset that is down says so at once. Its view is not held while this waits: it keeps the store open.
+        drop(self.running().await?);
+        let Ok(permit) = tokio::time::timeout(patience, self.reads.clone().acquire_owned()).await else { return no_answer() };
+        let running = self.running().await?;
+        let generation = running.generation;
+        let span = span::of(self.dataset());
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            span.in_scope(|| read(&running.view))
+        });
+        match tokio::time::timeout(patience, done).await {
+            Ok(Ok(outcome)) => Ok((generation, outcome)),
+            Ok(Err(_)) => Err(self.not_read("the read panicked".to_owned())),
+            Err(_) => {
+                let reason = format!("the disk does not answer: a read has not returned for {patience:?}");
+                self.supervisor.borrow().do_send(DiskHangs { generation, reason });
+                no_answer()
+            }
+        }
+    }
+
+    /// Waits, but not long, until a set of children is gone.
+    async fn moved_on(&self, generation: u64) {
+        let mut gate = self.gate.clone();
+        let gone = gate.wait_for(|gate| !matches!(gate, Gate::Running(running) if running.generation == generation));
+        // If it is still there the next try says what is wrong.
+        let _ = tokio::time::timeout(STATUS_TIMEOUT, gone).await;
+    }
+
+    fn not_read(&self, reason: String) -> DatasetError {
+        DatasetError::Storage { dataset: self.dataset().clone(), reason }
     }
 
     /// A document or record.
@@ -247,32 +344,17 @@ impl DatasetHandle {
         self.read(move |view| view.list(&collection, &query)).await
     }
 
-    /// Collections that are registered or hold something.
-    ///
-    /// # Errors
-    /// [`DatasetError`].
-    pub async fn collections(&self) -> Result<Vec<CollectionInfo>, DatasetError> {
-        let running = self.running().await?;
-        let status = ledger_status(&running).await.ok_or_else(|| self.not_begun())?;
-        let registration = &self.context.settings.registration;
-        let mut found: std::collections::BTreeMap<Collection, u64> = status.tallies.into_iter().collect();
-        for collection in &registration.collections {
-            found.entry(collection.clone()).or_insert(0);
-        }
-        let info =
-            |(collection, documents)| CollectionInfo { registered: registration.contains(&collection), collection, documents };
-        Ok(found.into_iter().map(info).collect())
-    }
-
     /// The dataset as status pages show it; never waits long.
     pub async fn info(&self) -> DatasetInfo {
         let mut info = DatasetInfo {
             dataset: self.dataset().clone(),
             kind: self.context.settings.kind,
+            enabled: true,
             state: DatasetState::Running,
             reason: None,
-            restarts: *self.restarts.borrow(),
+            restarts: self.life.restarts(),
             contents: None,
+            counts: self.counters().counts(),
             set_aside: self.set_aside(),
         };
         let running = match tokio::time::timeout(STATUS_TIMEOUT, self.running()).await {
@@ -290,25 +372,37 @@ impl DatasetHandle {
             return DatasetInfo { reason: Some("it is busy and did not answer in time".to_owned()), ..info };
         };
         let standings = standings.unwrap_or_default();
-        info.reason.clone_from(&standings.reason);
-        info.contents = Some(self.contents(status, standings, running.view.size_bytes()));
+        info.reason = if running.full { Some(FULL.to_owned()) } else { standings.reason.clone() };
+        let registered = running.view.registered().now();
+        if let Some(importing) = importing(&registered.coverages, &standings.sourceless) {
+            info.state = DatasetState::Importing;
+            info.reason = Some(info.reason.map_or(importing.clone(), |reason| format!("{reason}; {importing}")));
+        }
+        info.contents = Some(self.contents(status, standings, &registered.registration, running.view.size_bytes()));
         info
     }
 
-    fn contents(&self, status: LedgerStatus, standings: Standings, disk_bytes: u64) -> DatasetContents {
+    fn contents(
+        &self,
+        status: LedgerStatus,
+        standings: Standings,
+        registration: &Registration,
+        disk_bytes: u64,
+    ) -> DatasetContents {
         let peer = self.context.node.identity.peer();
         DatasetContents {
             documents: status.documents,
             commits: status.vector.commits(),
             oplog_bytes: status.log_bytes,
             disk_bytes,
-            collections: names(&self.context.settings.registration),
+            collections: names(registration),
             writer: status.writer.epoch().map(|epoch| WriterId { peer, epoch }),
             vector: status.vector,
             fingerprint: status.fingerprint,
             held: standings.held,
             received_commits: status.received_commits,
             refused_commits: status.refused_commits,
+            lineage: status.lineage,
         }
     }
 
@@ -318,22 +412,38 @@ impl DatasetHandle {
         tokio::time::timeout(STATUS_TIMEOUT, standings(&running)).await.ok().flatten()
     }
 
-    /// Stops the dataset: writes in flight finish, the store is closed.
-    pub async fn stop(&self) {
+    /// Stops the dataset: writes in flight finish, the store is closed, and no other can be opened. Callers are told the reason.
+    pub async fn stop(&self, reason: &'static str) {
+        self.life.stop();
         let (done, stopped) = oneshot::channel();
-        self.supervisor.do_send(Shutdown(done));
-        let _ = stopped.await;
+        self.supervisor.borrow().do_send(Shutdown { reason, done });
+        if stopped.await.is_err() {
+            // There is no supervisor at the moment, and there will be none.
+            self.life.stop_children(stopping(reason));
+        }
+        match tokio::time::timeout(CLOSE_TIMEOUT, self.life.tenancy.lease()).await {
+            Ok(lease) => lease.keep_for_ever(),
+            Err(_) => {
+                tracing::error!(dataset = %self.dataset(), "the store has not closed for {CLOSE_TIMEOUT:?} and is left behind")
+            }
+        }
+        let (done, left) = oneshot::channel();
+        self.arbiter.spawn_fn(move || {
+            span::leave_thread();
+            let _ = done.send(());
+        });
+        let _ = tokio::time::timeout(STATUS_TIMEOUT, left).await;
         self.arbiter.stop();
     }
 }
 
-async fn ledger_status(running: &Running) -> Option<LedgerStatus> {
+pub(super) async fn ledger_status(running: &Running) -> Option<LedgerStatus> {
     let (reply, status) = oneshot::channel();
     running.oplog.do_send(Status(reply));
     status.await.ok()
 }
 
-async fn standings(running: &Running) -> Option<Standings> {
+pub(super) async fn standings(running: &Running) -> Option<Standings> {
     let (reply, standings) = oneshot::channel();
     running.clock.do_send(AskStandings(reply));
     standings.await.ok()

@@ -5,22 +5,28 @@
 //! | `m` | name | one fact about the store |
 //! | `l` | arrival (u64), part (u16) | a part of a log record |
 //! | `s` | peer, epoch, seq (u64) | arrival of that commit |
+//! | `f` | peer, epoch, seq (u64), first 8 bytes of the hash that both commits follow | the proof of a fork |
 //! | `v` | peer, epoch | the writer's newest commit |
 //! | `t` | collection | live rows and fingerprint |
 //! | `r` | collection, 0, key | first part of a row |
 //! | `p` | collection, 0, key, 0, part (u16) | a further part of a row |
 //! | `e` | peer | when its `Hello` was first accepted (u64, milliseconds) |
 //! | `x` | collection, 0, record key prefix (18) | arrival of a commit with records of that collection |
+//! | `c` | collection or `*`, 0 | whether it is registered, and what is done about its past |
+//! | `c` | collection or `*`, 0, peer, epoch | the writer's commits that are missing there |
 //!
 //! Integers in keys are big-endian, so that they sort; names hold no byte 0.
 
-use anabranch_protocol::commit::{Change, Entry, Section};
+use anabranch_protocol::codec;
+use anabranch_protocol::commit::{Change, Entry, Fork, Section};
 use anabranch_protocol::conflict::{Row, Stamp};
+use anabranch_protocol::coverage::{Scope, Span};
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{Collection, Epoch, Hash, Key, PeerId, ShortHash, WriterId};
 use anabranch_protocol::replica::Line;
 use anabranch_protocol::value::content_hash;
 use anabranch_protocol::vector::Head;
+use serde::{Deserialize, Serialize};
 
 /// Payload bytes of one part.
 pub(super) const PART_BYTES: usize = 7_000;
@@ -50,6 +56,18 @@ pub(super) fn writer_prefix(prefix: u8, writer: &WriterId) -> Vec<u8> {
 pub(super) fn seq_index(writer: &WriterId, seq: u64) -> Vec<u8> {
     let mut key = writer_prefix(b's', writer);
     key.extend_from_slice(&seq.to_be_bytes());
+    key
+}
+
+/// The number in a key of the index.
+pub(super) fn parse_seq(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(49..)?.try_into().ok()?))
+}
+
+pub(super) fn fork_key(fork: &Fork) -> Vec<u8> {
+    let mut key = writer_prefix(b'f', &fork.writer);
+    key.extend_from_slice(&fork.seq.to_be_bytes());
+    key.extend_from_slice(&fork.previous.short().0);
     key
 }
 
@@ -89,6 +107,67 @@ pub(super) fn record_index_prefix(collection: &Collection) -> Vec<u8> {
 
 pub(super) fn record_index(collection: &Collection, prefix: &[u8; 18]) -> Vec<u8> {
     [b"x", collection.as_str().as_bytes(), &[0], prefix].concat()
+}
+
+pub(super) fn coverage_key(scope: &Scope) -> Vec<u8> {
+    [b"c", scope.to_string().as_bytes(), &[0]].concat()
+}
+
+pub(super) fn span_key(scope: &Scope, writer: &WriterId) -> Vec<u8> {
+    [&coverage_key(scope)[..], &writer.peer.0, &writer.epoch.0].concat()
+}
+
+/// The scope of a coverage row, and the writer if it is a span's.
+pub(super) fn parse_coverage_key(key: &[u8]) -> Option<(Scope, Option<WriterId>)> {
+    let end = key.iter().position(|byte| *byte == 0)?;
+    let scope = match std::str::from_utf8(key.get(1..end)?).ok()? {
+        "*" => Scope::All,
+        name => Scope::One(Collection::new(name).ok()?),
+    };
+    let writer = match &key[end + 1..] {
+        [] => None,
+        rest => {
+            let (peer, epoch) = rest.split_at_checked(32)?;
+            Some(WriterId { peer: PeerId(peer.try_into().ok()?), epoch: Epoch(epoch.try_into().ok()?) })
+        }
+    };
+    Some((scope, writer))
+}
+
+/// What a coverage row says, besides its spans.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CoverageHead {
+    #[serde(rename = "r")]
+    pub registered: bool,
+    #[serde(rename = "k")]
+    pub configured: bool,
+    #[serde(rename = "i")]
+    pub issuing: bool,
+    /// How many spans there were when this was written: fewer are damage.
+    #[serde(rename = "n")]
+    pub spans: u64,
+}
+
+pub(super) fn encode_span(span: Span) -> Vec<u8> {
+    sealed(codec::encode(&(span.next, span.until)))
+}
+
+pub(super) fn decode_span(value: &[u8]) -> Option<Span> {
+    let (next, until) = codec::decode(unsealed(value)?, 32).ok()?;
+    Some(Span { next, until })
+}
+
+/// The collection and key of a row.
+pub(super) fn parse_row_key(key: &[u8]) -> Option<(Collection, Key)> {
+    let end = key.iter().position(|byte| *byte == 0)?;
+    let collection = Collection::new(std::str::from_utf8(key.get(1..end)?).ok()?).ok()?;
+    Some((collection, Key::new(std::str::from_utf8(&key[end + 1..]).ok()?).ok()?))
+}
+
+/// The collection of an index row of records.
+pub(super) fn parse_record_index(key: &[u8]) -> Option<Collection> {
+    let end = key.iter().position(|byte| *byte == 0)?;
+    Collection::new(std::str::from_utf8(key.get(1..end)?).ok()?).ok()
 }
 
 /// The first key after all that begin with `prefix`.
@@ -253,6 +332,29 @@ mod tests {
     }
 
     #[test]
+    fn coverage_rows_and_stubs_have_these_bytes() {
+        let (all, orders) = (Scope::All, Scope::One(collection()));
+        assert_eq!(coverage_key(&all), b"c*\0");
+        assert_eq!(parse_coverage_key(b"corders\0"), Some((orders.clone(), None)));
+        let span = span_key(&orders, &stamp().writer);
+        assert_eq!((span.len(), &span[..9]), (8 + 48, &b"corders\0\xaa"[..]));
+        assert_eq!(parse_coverage_key(&span), Some((orders, Some(stamp().writer))));
+        assert_eq!(parse_coverage_key(b"corders\0short"), None);
+        let head = CoverageHead { registered: true, configured: false, issuing: true, spans: 2 };
+        assert_eq!(HEXLOWER.encode(&codec::encode(&head)), "a46172f5616bf46169f5616e02");
+        let span = encode_span(Span { next: 3, until: 300 });
+        assert_eq!(HEXLOWER.encode(&span[..span.len() - 4]), "820319012c");
+        assert_eq!(decode_span(&span), Some(Span { next: 3, until: 300 }));
+        let store = MemoryEngine::default().open(std::path::Path::new("/layout"), 0).unwrap();
+        super::super::log::move_record(&*store, 4, 258).unwrap();
+        let stub = store.get(&log_part(4, 0)).unwrap().unwrap();
+        assert_eq!((HEXLOWER.encode(&stub[..10]), stub.len()), ("01040000000000000102".to_owned(), 14));
+        assert!(matches!(super::super::log::read(&*store, 4), Ok(super::super::log::Found::Moved(258))));
+        store.put(&log_part(4, 0), &[&stub[..13], &[stub[13] ^ 1]].concat()).unwrap();
+        assert!(matches!(super::super::log::read(&*store, 4), Ok(super::super::log::Found::Broken)));
+    }
+
+    #[test]
     fn a_log_record_has_these_bytes() {
         let dataset = DatasetId::primary();
         let put = Change::Put { key: Key::new("k").unwrap(), value: vec![1] };
@@ -268,7 +370,7 @@ mod tests {
         };
         let local =
             LocalBatch { hlc: Hlc(5), entries: vec![(Collection::new("drafts").unwrap(), Entry { index: 1, change: put })] };
-        let effects = Effects { clock: Hlc(5), tallies: Vec::new(), epoch: Some(Epoch([0xbb; 16])) };
+        let effects = Effects { clock: Hlc(5), tallies: Vec::new(), epoch: Some(Epoch([0xbb; 16])), ..Effects::default() };
         let record = Record { commit: Some(draft.seal(&Identity::from_secret(&[1; 32]))), local: Some(local), effects };
         let store = MemoryEngine::default().open(std::path::Path::new("/layout"), 0).unwrap();
         super::super::log::write(&*store, 4, 3, &record).unwrap();

@@ -7,23 +7,28 @@
 //! The ledger blocks on the disk, so it lives on its dataset's own store thread ([`super::store_thread`]).
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anabranch_protocol::codec;
-use anabranch_protocol::commit::Commit;
+use anabranch_protocol::commit::{Commit, ForkError, ForkProof};
+use anabranch_protocol::coverage::Coverages;
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
-use anabranch_protocol::id::{Collection, Epoch, Incarnation, PeerId, WriterId};
+use anabranch_protocol::id::{Collection, Epoch, Incarnation, Lineage, PeerId, WriterId};
 use anabranch_protocol::replica::{
-    ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest, WriterState,
-    Written,
+    Line, ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest,
+    WriterState, Written,
 };
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
+pub use self::forks::Parted;
+use self::widen::Moves;
+pub use self::widen::Widened;
 use super::identity::directory_identity;
 use super::layout;
+use super::lineage::LineageChoice;
 use super::log::{self, Found};
 use super::view::{View, local_writer, record_index_keys};
 use crate::store::{OpenError, Store, StoreEngine, StoreError};
@@ -40,6 +45,7 @@ const META_CLOCK: &str = "clock";
 const META_EPOCH: &str = "epoch";
 const META_ACCEPTED: &str = "accepted";
 const META_LARGE_ROWS: &str = "large_rows";
+const META_REGISTRATION: &str = "registration";
 
 /// Peers that are remembered as enrolled: who may connect may be anybody.
 const ENROLLED_MAX: usize = 8_192;
@@ -59,6 +65,13 @@ pub enum LedgerError {
     /// The store holds another kind of dataset.
     #[error("the store holds a dataset of kind {stored}, but {configured} is configured")]
     OtherKind { stored: String, configured: Kind },
+    /// The store has another lineage, which what it holds was signed under.
+    #[error(
+        "the store has {}, but {configured} is configured; nothing was changed: configure the lineage it has, or move its \
+         directory away to start without what it holds",
+        if *stored == Lineage::ZERO { "the open lineage".to_owned() } else { format!("lineage {stored}") }
+    )]
+    OtherLineage { stored: Lineage, configured: &'static str },
 }
 
 /// What a turn changed, for those who are told.
@@ -68,6 +81,14 @@ pub struct Committed {
     pub commits: Vec<Arc<Commit>>,
     /// The vector after them.
     pub vector: Arc<VersionVector>,
+    /// Forks that are known by now.
+    pub parted: Arc<Parted>,
+    /// Whether some of them are new.
+    pub newly_parted: bool,
+    /// Whether the registration is another one now.
+    pub registered_anew: bool,
+    /// Whether collections that are imported got on without a peer.
+    pub got_on: bool,
 }
 
 /// A place in the log, and the bytes of all records up to it.
@@ -99,6 +120,15 @@ pub struct Ledger {
     /// Peers whose `Hello` was ever accepted.
     enrolled: BTreeSet<PeerId>,
     large_rows: bool,
+    parted: Arc<Parted>,
+    /// The disk is full: nothing is taken in.
+    read_only: bool,
+    /// Where it is noted how far the log is.
+    reached: Option<PathBuf>,
+    /// What is registered, and how much of its past is here.
+    coverages: Coverages,
+    moves: Moves,
+    issue_from: Option<Vec<u8>>,
 }
 
 impl Ledger {
@@ -113,11 +143,30 @@ impl Ledger {
         settings: ReplicaSettings,
         entropy: &mut dyn FnMut(&mut [u8]),
     ) -> Result<Self, LedgerError> {
+        let remembered = (settings.lineage != Lineage::ZERO).then_some(settings.lineage);
+        let lineage = LineageChoice { remembered, ..LineageChoice::default() };
+        Self::open_as(engine, directory, cache_bytes, settings, &lineage, entropy)
+    }
+
+    /// As [`Ledger::open`], where `lineage` decides which one it has; what the settings say of it does not count.
+    ///
+    /// # Errors
+    /// As [`Ledger::open`], and [`LedgerError::OtherLineage`].
+    pub fn open_as(
+        engine: &dyn StoreEngine,
+        directory: &Path,
+        cache_bytes: u64,
+        mut settings: ReplicaSettings,
+        lineage: &LineageChoice,
+        entropy: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, LedgerError> {
         let store = engine.open(directory, cache_bytes)?;
         let identity = directory_identity(directory, entropy)?;
+        let known = check_format(&*store, settings.kind)?;
+        settings.lineage = settle_lineage(&*store, known.is_some(), lineage, entropy)?;
+        let incarnation = known.map_or_else(|| write_format(&*store, &settings, entropy), Ok)?;
         let view = Arc::new(View::new(store.clone(), &settings));
-        let incarnation = check_format(&*store, &settings, entropy)?;
-        let saved = saved(&*store)?;
+        let saved = Saved { forks: forks::stored(&*store, &settings.dataset, settings.lineage)?, ..saved(&*store)? };
         let mut ledger = Self {
             mark: stored_mark(&*store)?,
             log_bytes: 0,
@@ -132,10 +181,18 @@ impl Ledger {
             durable: 0,
             applied: Mark::default(),
             settled: Mark::default(),
+            parted: Arc::default(),
+            read_only: false,
+            reached: None,
+            coverages: Coverages::default(),
+            moves: Moves::default(),
+            issue_from: None,
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
         ledger.start_writer(identity, epoch)?;
+        ledger.part_again()?;
+        ledger.start_registration()?;
         Ok(ledger)
     }
 
@@ -156,6 +213,7 @@ impl Ledger {
             self.log_bytes += stored.len() as u64;
             log::write_again(&*self.store, at, self.mark.arrival, stored)?;
             epoch = Some(record.effects.epoch);
+            self.moves.add(record.effects.widens, at);
             self.arrival = at;
             self.apply(std::slice::from_ref(&record), at, &rows)?;
             at += 1;
@@ -232,16 +290,30 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::write`].
     pub fn receive(&mut self, now: WallClock, commits: Vec<Commit>) -> Result<(Vec<Verdict>, Committed), StoreError> {
+        self.receive_with(now, commits, Vec::new()).map(|(verdicts, committed, _)| (verdicts, committed))
+    }
+
+    /// As [`Ledger::receive`], after proofs of forks were taken in; what was wrong with the first bad one of them comes with it.
+    ///
+    /// # Errors
+    /// As [`Ledger::write`].
+    pub fn receive_with(
+        &mut self,
+        now: WallClock,
+        commits: Vec<Commit>,
+        proofs: Vec<ForkProof>,
+    ) -> Result<(Vec<Verdict>, Committed, Option<ForkError>), StoreError> {
+        let (learned, wrong) = self.learn_forks(proofs)?;
         let writers: Vec<WriterId> = commits.iter().map(Commit::writer).collect();
         let (turn, verdicts) = self.replica.receive(now, commits, &*self.view)?;
-        let committed = self.commit(turn)?;
+        let committed = Committed { newly_parted: learned > 0, ..self.commit(turn)? };
         let forked = |(writer, verdict): (&WriterId, &Verdict)| {
             matches!(verdict, Verdict::Refused(ReceiveRefusal::Fork { .. })) && self.writes_under(writer)
         };
         if writers.iter().zip(&verdicts).any(forked) {
             self.close_writer()?;
         }
-        Ok((verdicts, committed))
+        Ok((verdicts, committed, wrong))
     }
 
     fn writes_under(&self, writer: &WriterId) -> bool {
@@ -259,20 +331,37 @@ impl Ledger {
 
     fn commit(&mut self, turn: Turn) -> Result<Committed, StoreError> {
         if !turn.is_empty() {
+            if self.read_only {
+                return Err(StoreError::NoSpace);
+            }
             self.write_mark()?;
             for record in &turn.records {
                 self.arrival += 1;
                 self.log_bytes += log::write(&*self.store, self.arrival, self.durable, record)? as u64;
+                self.moves.add(record.effects.widens, self.arrival);
             }
             self.store.barrier()?;
             self.durable = self.arrival;
             self.settled = self.applied;
+            self.clear_moved()?;
             let first = self.arrival + 1 - turn.records.len() as u64;
             self.apply(&turn.records, first, &turn.rows)?;
             self.replica.evolve(&turn);
         }
         let commits = turn.records.into_iter().filter_map(|record| record.commit).map(Arc::new).collect();
-        Ok(Committed { commits, vector: Arc::new(self.replica.vector().clone()) })
+        Ok(Committed { commits, ..self.nothing_committed() })
+    }
+
+    /// Vector and forks as they are now: what a turn without commits says.
+    pub(super) fn nothing_committed(&self) -> Committed {
+        Committed {
+            commits: Vec::new(),
+            vector: Arc::new(self.replica.vector().clone()),
+            parted: self.parted_now(false),
+            newly_parted: false,
+            registered_anew: false,
+            got_on: false,
+        }
     }
 
     /// Puts rows, vector and indexes of durable records. `first` is the arrival of the first.
@@ -325,18 +414,22 @@ impl Ledger {
     fn put_indexes(&self, arrival: u64, record: &Record) -> Result<(), StoreError> {
         let settings = self.replica.settings();
         let place = arrival.to_be_bytes();
-        if let Some(commit) = &record.commit {
-            self.store.put(&layout::seq_index(&commit.writer(), commit.header().seq), &place)?;
-            let line = anabranch_protocol::replica::Line::of(commit);
-            self.store.put(&layout::line_key(&commit.writer()), &layout::encode_line(&line))?;
+        if let (Some(id), Some(commit)) = (record.line(), &record.commit) {
+            self.store.put(&layout::seq_index(&id, commit.header().seq), &place)?;
+            // An old commit with more sections is not its line's newest.
+            if record.effects.widens.is_none() {
+                self.store.put(&layout::line_key(&id), &layout::encode_line(&Line::of(commit)))?;
+            }
         }
         for (collection, tally) in &record.effects.tallies {
             self.store.put(&layout::tally_key(collection), &layout::sealed(codec::encode(tally)))?;
         }
         if settings.kind == Kind::Append {
             for key in record_index_keys(record, local_writer(settings.identity.peer())) {
-                self.store.put(&key, &place)?;
+                let places = self.places(&key, arrival, record)?;
+                self.store.put(&key, &places)?;
             }
+            self.drop_issued(record)?;
         }
         Ok(())
     }
@@ -363,7 +456,13 @@ impl Ledger {
         self.store.barrier()?;
         self.settled = self.applied;
         self.write_mark()?;
-        self.store.barrier()
+        self.store.barrier()?;
+        while self.moves.any_settled(self.mark.arrival) {
+            self.clear_moved()?;
+            self.store.barrier()?;
+        }
+        self.note_reached();
+        Ok(())
     }
 
     /// Records that a peer was accepted: from now on a restart needs a peer's word to go on with its epoch, and the peer is
@@ -402,6 +501,16 @@ impl Ledger {
         let before = self.replica.writer().epoch();
         self.replica.learn_own_line(peer_has);
         if self.replica.writer().epoch() == before { Ok(()) } else { self.close_writer() }
+    }
+
+    /// From now on nothing is taken in: there is no space left on the disk.
+    pub(super) fn read_only(&mut self) {
+        self.read_only = true;
+    }
+
+    /// Whether the disk is full, so that nothing is taken in.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// The replica.
@@ -447,25 +556,50 @@ impl anabranch_protocol::replica::Rows for Lenient<'_> {
             other => other,
         }
     }
+    fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
+        anabranch_protocol::replica::Rows::commit(self.0, line, seq)
+    }
 }
 
-/// Checks what the store says of itself, or writes it into a new one.
-fn check_format(
+/// Checks what the store says of itself; nothing where it is new.
+fn check_format(store: &dyn Store, kind: Kind) -> Result<Option<Incarnation>, LedgerError> {
+    let Some(incarnation) = fact::<Incarnation>(store, META_INCARNATION)? else { return Ok(None) };
+    let found = number(store, META_FORMAT)?;
+    if found > FORMAT_VERSION {
+        return Err(LedgerError::NewerFormat { found });
+    }
+    let stored: String = fact(store, META_KIND)?.unwrap_or_default();
+    if stored != kind.to_string() {
+        return Err(LedgerError::OtherKind { stored, configured: kind });
+    }
+    Ok(Some(incarnation))
+}
+
+/// Decides the store's lineage. One that holds nothing may take it on, durably, before it holds anything.
+fn settle_lineage(
+    store: &dyn Store,
+    known: bool,
+    choice: &LineageChoice,
+    entropy: &mut dyn FnMut(&mut [u8]),
+) -> Result<Lineage, LedgerError> {
+    let stored = if known { Some(fact::<Lineage>(store, META_LINEAGE)?.unwrap_or(Lineage::ZERO)) } else { None };
+    let empty = stored_mark(store)?.arrival == 0 && store.last(b"l", b"m")?.is_none();
+    let settled = choice.of_store(stored, empty, entropy);
+    let lineage =
+        settled.map_err(|configured| LedgerError::OtherLineage { stored: stored.unwrap_or(Lineage::ZERO), configured })?;
+    if stored.is_some_and(|stored| stored != lineage) {
+        store.put(&layout::meta(META_LINEAGE), &layout::sealed(codec::encode(&lineage)))?;
+        store.barrier()?;
+    }
+    Ok(lineage)
+}
+
+/// Writes what a new store says of itself.
+fn write_format(
     store: &dyn Store,
     settings: &ReplicaSettings,
     entropy: &mut dyn FnMut(&mut [u8]),
 ) -> Result<Incarnation, LedgerError> {
-    if let Some(incarnation) = fact::<Incarnation>(store, META_INCARNATION)? {
-        let found = number(store, META_FORMAT)?;
-        if found > FORMAT_VERSION {
-            return Err(LedgerError::NewerFormat { found });
-        }
-        let stored: String = fact(store, META_KIND)?.unwrap_or_default();
-        if stored != settings.kind.to_string() {
-            return Err(LedgerError::OtherKind { stored, configured: settings.kind });
-        }
-        return Ok(incarnation);
-    }
     let mut incarnation = Incarnation::ZERO;
     entropy(&mut incarnation.0);
     let put = |name, value: Vec<u8>| store.put(&layout::meta(name), &layout::sealed(value));
@@ -531,7 +665,14 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).ok_or_else(|| StoreError::Corrupt(format!("{name} fails its checksum")))
 }
 
+mod forks;
+mod issue;
+mod reached;
+mod registration;
 mod verify;
+mod widen;
 
+#[cfg(test)]
+mod flips;
 #[cfg(test)]
 mod tests;

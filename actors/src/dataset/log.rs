@@ -6,6 +6,12 @@
 //! part 0 = head || first bytes of the record      part n = the next bytes
 //! ```
 //!
+//! A record whose commit came again with more sections is replaced by a stub that names the arrival where it is now:
+//!
+//! ```text
+//! stub   = version (1), flags = 4 (1), arrival (u64), CRC-32
+//! ```
+//!
 //! The head is written last. `durable` is the newest arrival that had passed a barrier when the record was written: a record
 //! that is broken though a later one says that it was durable is damage; one that is broken without such a witness is a
 //! write that a crash cut short, and was never acknowledged.
@@ -19,7 +25,7 @@ use anabranch_protocol::replica::{Effects, LocalBatch, Record};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::layout::{PART_BYTES, local_sections, log_part};
+use super::layout::{PART_BYTES, local_sections, log_part, sealed, unsealed};
 use crate::store::{Store, StoreError};
 
 const VERSION: u8 = 1;
@@ -27,6 +33,9 @@ const HEAD_BYTES: usize = 1 + 1 + 4 + 4 + 8 + 16;
 const FLAG_FRAME: u8 = 1;
 /// No section was left out: the bytes can be served to whoever registered everything.
 const FLAG_WHOLE: u8 = 2;
+/// The record moved: what is here is a stub.
+const FLAG_MOVED: u8 = 4;
+const STUB_BYTES: usize = 1 + 1 + 8 + 4;
 /// The largest record: a frame, and local entries of one request.
 const RECORD_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX + (1 << 20);
 
@@ -43,6 +52,8 @@ pub(super) struct StoredRecord {
 #[derive(Debug)]
 pub(super) enum Found {
     Record(StoredRecord),
+    /// The record was written again under this arrival.
+    Moved(u64),
     /// Nothing, or a record that is not whole.
     Broken,
 }
@@ -83,6 +94,28 @@ fn write_bytes(store: &dyn Store, arrival: u64, record: &StoredRecord) -> Result
     Ok(record.bytes.len())
 }
 
+/// Writes a stub over a record that was written again under `now`. Its further parts stay until [`drop_parts`].
+pub(super) fn move_record(store: &dyn Store, arrival: u64, now: u64) -> Result<(), StoreError> {
+    let mut stub = vec![VERSION, FLAG_MOVED];
+    stub.extend_from_slice(&now.to_be_bytes());
+    store.put(&log_part(arrival, 0), &sealed(stub))
+}
+
+/// Removes what a stub has left of its record. The stub has to be durable.
+pub(super) fn drop_parts(store: &dyn Store, arrival: u64) -> Result<(), StoreError> {
+    let mut parts = Vec::new();
+    store.scan(&log_part(arrival, 1), &log_part(arrival + 1, 0), &mut |key, _| {
+        parts.push(key.to_vec());
+        std::ops::ControlFlow::Continue(())
+    })?;
+    parts.iter().try_for_each(|key| store.delete(key))
+}
+
+fn stub(first: &[u8]) -> Option<u64> {
+    let [VERSION, FLAG_MOVED, now @ ..] = unsealed(first)? else { return None };
+    Some(u64::from_be_bytes(now.try_into().ok()?))
+}
+
 fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("records are far below 4 GiB")
 }
@@ -95,6 +128,9 @@ fn tail_of(record: &Record) -> Tail {
 /// Reads the record at `arrival`.
 pub(super) fn read(store: &dyn Store, arrival: u64) -> Result<Found, StoreError> {
     let Some(head) = store.get(&log_part(arrival, 0))? else { return Ok(Found::Broken) };
+    if head.len() == STUB_BYTES {
+        return Ok(stub(&head).map_or(Found::Broken, Found::Moved));
+    }
     let Some((fixed, first)) = head.split_at_checked(HEAD_BYTES) else { return Ok(Found::Broken) };
     let number = |at: usize| u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]) as usize;
     let (total, frame_len) = (number(2), number(6));

@@ -6,15 +6,21 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
+use anabranch_protocol::id::Lineage;
 use anabranch_protocol::replica::ReplicaSettings;
 
 use super::aside::Asides;
 use super::damage::{Damage, WatchedStore};
 use super::layout;
 use super::ledger::{Ledger, LedgerError};
+use super::life::Life;
+use super::lineage::{self, LineageChoice};
 use super::oplog::fill_random;
+use super::overlay::Overlay;
+use super::room;
+use super::tenancy::Lease;
 use crate::store::{OPEN_LIMIT, OpenError, Store, StoreEngine, StoreError, open_limit};
 
 /// File that is written once a store holds what every store holds: from then on an empty one has lost it.
@@ -27,6 +33,8 @@ pub(super) struct Opener {
     pub directory: PathBuf,
     pub cache_bytes: u64,
     pub settings: ReplicaSettings,
+    /// What is configured, and what a peer offered.
+    pub lineage: LineageChoice,
     pub asides: Arc<Asides>,
     /// Told when the open store turns out to be damaged.
     pub damage: Damage,
@@ -36,6 +44,11 @@ pub(super) struct Opener {
     pub audit: bool,
     /// Nobody waits any more: nothing is set aside.
     pub abandoned: Arc<AtomicBool>,
+    pub life: Arc<Life>,
+    /// The disk is full: the store is read, and written only in memory.
+    pub full: AtomicBool,
+    /// The right to open the directory; none while an earlier store holds it.
+    pub lease: Mutex<Option<Lease>>,
 }
 
 impl Opener {
@@ -46,7 +59,7 @@ impl Opener {
         if let Some(reason) = known.filter(|_| self.directory.is_dir()) {
             self.set_aside(&reason)?;
         }
-        let opened = self.attempt();
+        let opened = self.attempt_full(self.attempt());
         let opened = match opened.as_ref().err().and_then(damage_of) {
             // A store in memory has no directory to be set aside.
             Some(reason) if self.directory.is_dir() => {
@@ -56,10 +69,24 @@ impl Opener {
             _ => opened,
         };
         if let Ok(ledger) = &opened {
+            room::keep_back(&self.directory, ledger.view().size_bytes());
             ledger.view().report_damage_to(self.damage.clone());
             self.damage.arm();
         }
         opened
+    }
+
+    /// Opens once more, to be read only, where there is no space for what opening writes.
+    fn attempt_full(&self, opened: Result<Ledger, LedgerError>) -> Result<Ledger, LedgerError> {
+        if !matches!(&opened, Err(LedgerError::Open(OpenError::NoSpace(_)) | LedgerError::Store(StoreError::NoSpace))) {
+            return opened;
+        }
+        tracing::warn!(dataset = %self.settings.dataset, "no space left on the disk: the dataset is opened to be read only");
+        self.full.store(true, Ordering::Release);
+        room::release(&self.directory);
+        let mut ledger = self.attempt()?;
+        ledger.read_only();
+        Ok(ledger)
     }
 
     fn set_aside(&self, reason: &str) -> Result<(), LedgerError> {
@@ -69,6 +96,7 @@ impl Opener {
         }
         match self.asides.set_aside(reason) {
             Ok(aside) => {
+                *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(self.life.tenancy.moved());
                 tracing::error!(%dataset, reason, path = %aside.path.display(), "the store was set aside; the dataset starts empty and is rebuilt from peers");
                 Ok(())
             }
@@ -81,20 +109,29 @@ impl Opener {
 
     fn attempt(&self) -> Result<Ledger, LedgerError> {
         let open = || {
-            let ledger = Ledger::open(self, &self.directory, self.cache_bytes, self.settings.clone(), &mut fill_random)?;
+            let lineage = LineageChoice { remembered: lineage::recall(&self.directory), ..self.lineage };
+            let settings = self.settings.clone();
+            let mut ledger = Ledger::open_as(self, &self.directory, self.cache_bytes, settings, &lineage, &mut fill_random)?;
             ledger.check()?;
+            ledger.compare_reached(&self.directory)?;
             if self.audit {
                 ledger.audit()?;
             }
             self.mark_born()?;
+            self.remember(ledger.replica().settings().lineage)?;
             Ok(ledger)
         };
         catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| Err(StoreError::Corrupt(panic_text(&*panic)).into()))
     }
 
+    fn remember(&self, lineage: Lineage) -> Result<(), LedgerError> {
+        let unwritten = |error| StoreError::Io(format!("{}: {error}", lineage::memory_of(&self.directory).display()));
+        Ok(lineage::remember(&self.directory, lineage).map_err(unwritten)?)
+    }
+
     fn mark_born(&self) -> Result<(), LedgerError> {
         let born = self.directory.join(BORN);
-        if !self.directory.is_dir() || born.exists() {
+        if !self.directory.is_dir() || born.exists() || self.full.load(Ordering::Acquire) {
             return Ok(());
         }
         let written = File::create(&born).and_then(|file| file.sync_all());
@@ -107,27 +144,32 @@ impl StoreEngine for Opener {
     /// Opens the store on a thread of its own, with a time limit: damage makes engines panic or hang.
     fn open(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Store>, OpenError> {
         let corrupt = |reason: String| OpenError::Corrupt { dir: dir.display().to_string(), reason };
+        let lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let lease = lease.ok_or_else(|| OpenError::InUse(dir.display().to_string()))?;
         let born = dir.join(BORN).exists();
         let (engine, directory) = (self.engine.clone(), dir.to_owned());
         let (done, outcome) = mpsc::sync_channel(1);
+        let span = tracing::Span::current();
         let open = move || {
+            let _in_dataset = span.entered();
             let opened = catch_unwind(AssertUnwindSafe(|| engine.open(&directory, cache_bytes)));
-            // Nobody waits any more after the time limit; the store that came late is dropped here.
-            done.send(opened.map_err(|panic| panic_text(&*panic))).ok();
+            // Nobody waits any more after the time limit; the store that came late is dropped here, and then the lease.
+            done.send(opened.map(|opened| (opened, lease)).map_err(|panic| panic_text(&*panic))).ok();
         };
         let limit = open_limit(dir, OPEN_LIMIT);
         let spawned = std::thread::Builder::new().name(format!("open-{}", self.settings.dataset)).spawn(open);
         spawned.map_err(|error| OpenError::Io { dir: dir.display().to_string(), reason: error.to_string() })?;
-        let store = match outcome.recv_timeout(limit) {
-            Ok(Ok(opened)) => opened?,
+        let (store, lease) = match outcome.recv_timeout(limit) {
+            Ok(Ok((opened, lease))) => (opened?, lease),
             Ok(Err(panic)) => return Err(corrupt(panic)),
             Err(_) => return Err(corrupt(format!("it did not open within {limit:?}"))),
         };
+        let store = Arc::new(WatchedStore::new(store, lease, self.damage.clone()));
         let lost = lost_everything(&*store, born).map_err(|error| corrupt(error.to_string()))?;
         if lost {
             return Err(corrupt("it opens, but what every store holds is gone".to_owned()));
         }
-        Ok(Arc::new(WatchedStore::new(store, self.damage.clone())))
+        if self.full.load(Ordering::Acquire) { Ok(Arc::new(Overlay::new(store))) } else { Ok(store) }
     }
 }
 
@@ -154,10 +196,11 @@ fn damage_of(error: &LedgerError) -> Option<String> {
         LedgerError::Open(OpenError::Corrupt { reason, .. }) | LedgerError::Store(StoreError::Corrupt(reason)) => {
             Some(reason.clone())
         }
-        LedgerError::Open(OpenError::InUse(_) | OpenError::Io { .. })
+        LedgerError::Open(OpenError::InUse(_) | OpenError::NoSpace(_) | OpenError::Io { .. })
         | LedgerError::Store(_)
         | LedgerError::NewerFormat { .. }
-        | LedgerError::OtherKind { .. } => None,
+        | LedgerError::OtherKind { .. }
+        | LedgerError::OtherLineage { .. } => None,
     }
 }
 

@@ -4,20 +4,24 @@
 //! nobody. Local writes and commits of peers take turns. Whoever is told (clock, confirmation, sync) is downstream: the oplog
 //! never waits for them.
 
+pub mod chores;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::prelude::*;
-use anabranch_protocol::commit::Commit;
+use anabranch_protocol::commit::{Commit, ForkError, ForkProof};
 use anabranch_protocol::hlc::WallClock;
-use anabranch_protocol::id::{DatasetId, Incarnation, PeerId};
+use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
 use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterState};
 use anabranch_protocol::vector::VersionVector;
 use tokio::sync::{oneshot, watch};
 
+use self::chores::Chore;
+use super::counters::Counters;
 use super::death_watch::DeathWatch;
 use super::ledger::{Committed, Ledger};
-use super::store_thread::StoreThread;
+use super::store_thread::{StoreThread, StoreThreadError};
 use super::ticket::{Begun, Ticket};
 use crate::api::WriteError;
 use crate::node::Clock as WallClockSource;
@@ -39,6 +43,8 @@ pub struct Write(pub Ticket);
 pub struct Receive {
     /// In seq order per writer.
     pub commits: Vec<Commit>,
+    /// Proofs of forks, taken in before the commits.
+    pub proofs: Vec<ForkProof>,
     /// Where verdicts go, after the barrier.
     pub reply: oneshot::Sender<Result<Received, StoreError>>,
 }
@@ -50,6 +56,10 @@ pub struct Received {
     pub verdicts: Vec<Verdict>,
     /// The vector now.
     pub vector: Arc<VersionVector>,
+    /// What was wrong with the first bad proof.
+    pub bad_proof: Option<ForkError>,
+    /// By how many commits collections that are imported got on.
+    pub got_on: usize,
 }
 
 /// A peer was accepted.
@@ -82,6 +92,8 @@ pub struct LedgerStatus {
     pub writer: WriterState,
     /// The life of the store.
     pub incarnation: Incarnation,
+    /// What it has in common with those it syncs with.
+    pub lineage: Lineage,
     /// The vector.
     pub vector: VersionVector,
     /// Commits of peers taken in since the start.
@@ -109,26 +121,61 @@ pub struct Stop;
 #[derive(Default)]
 struct Group {
     requests: Vec<WriteRequest>,
-    waiting: VecDeque<Begun>,
+    waiting: Waiting,
+}
+
+/// Those who wait for a turn. Shared with the oplog: whoever waits for a disk that hangs is told by it.
+#[derive(Clone, Default)]
+struct Waiting(Arc<Mutex<VecDeque<Begun>>>);
+
+impl Waiting {
+    fn take(&self) -> VecDeque<Begun> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Group {
     /// Writes what fits one commit and answers it from the store thread: whoever waits need not wait for the actor as well.
     /// What did not fit is left.
-    fn write(mut self, ledger: &mut Ledger, now: WallClock) -> Result<(Self, Committed), StoreError> {
-        match ledger.write(now, &self.requests, &mut fill_random) {
+    fn write(mut self, ledger: &mut Ledger, now: WallClock) -> Result<(Undecided, Committed), StoreError> {
+        let written = ledger.write(now, &self.requests, &mut fill_random);
+        // Nobody is left if it took so long that they were told otherwise.
+        let mut waiting = self.waiting.take();
+        match written {
             Ok((outcomes, committed)) => {
-                self.requests.drain(..outcomes.len());
-                let undecided = self.waiting.split_off(outcomes.len());
-                for (mut begun, outcome) in self.waiting.into_iter().zip(outcomes) {
+                let undecided = waiting.split_off(outcomes.len().min(waiting.len()));
+                let requests = self.requests.drain(outcomes.len()..);
+                let undecided = requests.zip(undecided).collect();
+                for (mut begun, outcome) in waiting.into_iter().zip(outcomes) {
                     begun.answer(outcome.map_err(WriteError::from));
                 }
-                Ok((Self { requests: self.requests, waiting: undecided }, committed))
+                Ok((undecided, committed))
             }
             Err(error) => {
-                self.waiting.iter_mut().for_each(|begun| begun.answer_failure(&error));
+                waiting.iter_mut().for_each(|begun| begun.answer_failure(&error));
                 Err(error)
             }
+        }
+    }
+}
+
+/// Requests that did not fit the commit, and who waits for them.
+type Undecided = Vec<(WriteRequest, Begun)>;
+/// Who takes turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TurnOf {
+    Writes,
+    Received,
+    Chores,
+}
+
+impl TurnOf {
+    /// Who comes next: the others before the one whose turn it was.
+    fn others_first(self) -> [Self; 3] {
+        match self {
+            Self::Writes => [Self::Received, Self::Chores, Self::Writes],
+            Self::Received => [Self::Chores, Self::Writes, Self::Received],
+            Self::Chores => [Self::Writes, Self::Received, Self::Chores],
         }
     }
 }
@@ -137,6 +184,8 @@ impl Group {
 pub struct Oplog {
     dataset: DatasetId,
     store: StoreThread,
+    /// The disk is full: nothing is taken in.
+    full: bool,
     clock: Arc<dyn WallClockSource>,
     told: Vec<Recipient<Told>>,
     /// The vector after the last turn, for reads that wait for a write.
@@ -145,11 +194,14 @@ pub struct Oplog {
     received: VecDeque<Receive>,
     /// A turn is on the store thread.
     in_flight: bool,
+    /// Changes of registration, old commits with more sections, local rows to be issued.
+    chores: VecDeque<Chore>,
     /// Whose turn it was last.
-    last_was_write: bool,
+    last: TurnOf,
     /// Commits of peers taken in and refused since the start.
     received_commits: u64,
     refused_commits: u64,
+    counters: Arc<Counters>,
     death_watch: DeathWatch,
 }
 
@@ -157,42 +209,67 @@ impl Oplog {
     pub(super) fn new(
         dataset: DatasetId,
         store: StoreThread,
+        full: bool,
         clock: Arc<dyn WallClockSource>,
         vector: watch::Sender<Arc<VersionVector>>,
+        counters: Arc<Counters>,
         death_watch: DeathWatch,
     ) -> Self {
         Self {
             dataset,
             store,
+            full,
             clock,
             vector,
             told: Vec::new(),
             writes: VecDeque::new(),
             received: VecDeque::new(),
             in_flight: false,
-            last_was_write: false,
+            chores: VecDeque::new(),
+            last: TurnOf::Chores,
             received_commits: 0,
             refused_commits: 0,
+            counters,
             death_watch,
         }
     }
 
     fn next_turn(&mut self, ctx: &mut Context<Self>) {
+        if self.full {
+            return self.refuse_all();
+        }
         if self.in_flight {
             return;
         }
-        let write_first = !self.last_was_write || self.received.is_empty();
-        if write_first && !self.writes.is_empty() {
-            self.last_was_write = true;
-            self.start_writes(ctx);
-        } else if let Some(receive) = self.received.pop_front() {
-            self.last_was_write = false;
-            self.start_receive(receive, ctx);
+        for next in self.last.others_first() {
+            let started = match next {
+                TurnOf::Writes => !self.writes.is_empty() && self.start_writes(ctx),
+                TurnOf::Received => self.received.pop_front().is_some_and(|receive| self.start_receive(receive, ctx)),
+                TurnOf::Chores => self.chores.pop_front().is_some_and(|chore| self.start_chore(chore, ctx)),
+            };
+            if started {
+                self.last = next;
+                return;
+            }
         }
     }
 
-    fn start_writes(&mut self, ctx: &mut Context<Self>) {
+    /// The disk is full: whoever waits is told, and nothing is begun.
+    fn refuse_all(&mut self) {
+        for ticket in self.writes.drain(..) {
+            ticket.begin(&self.dataset).1.answer_failure(&StoreError::NoSpace);
+        }
+        // Whoever waits for one hears that it is not done.
+        self.chores.clear();
+        for receive in self.received.drain(..) {
+            // Whoever asked may have gone.
+            let _ = receive.reply.send(Err(StoreError::NoSpace));
+        }
+    }
+
+    fn start_writes(&mut self, ctx: &mut Context<Self>) -> bool {
         let mut group = Group::default();
+        let mut begun_all = VecDeque::new();
         let mut bytes = 0;
         while let Some(ticket) = self.writes.pop_front() {
             let weight = ticket.weight();
@@ -204,43 +281,52 @@ impl Oplog {
             bytes += weight;
             let (request, begun) = ticket.begin(&self.dataset);
             group.requests.push(request);
-            group.waiting.push_back(begun);
+            begun_all.push_back(begun);
         }
+        let waiting = Waiting(Arc::new(Mutex::new(begun_all)));
+        group.waiting = waiting.clone();
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
         let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now)).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((undecided, committed))) => {
+                actor.counters.wrote(&committed);
                 // What did not fit this commit goes first into the next one.
-                for (request, begun) in undecided.requests.into_iter().zip(undecided.waiting).rev() {
+                for (request, begun) in undecided.into_iter().rev() {
                     begun.again(request).into_iter().for_each(|ticket| actor.writes.push_front(ticket));
                 }
                 actor.finish_turn(committed, ctx);
             }
-            Ok(Err(error)) => actor.fail(&error, ctx),
-            Err(gone) => actor.fail(&gone, ctx),
+            Ok(Err(error)) => actor.store_failed(&error, ctx),
+            Err(error) => {
+                waiting.take().iter_mut().for_each(|begun| begun.answer_unknown(&error));
+                actor.thread_failed(error, ctx);
+            }
         }));
+        true
     }
 
-    fn start_receive(&mut self, receive: Receive, ctx: &mut Context<Self>) {
+    fn start_receive(&mut self, receive: Receive, ctx: &mut Context<Self>) -> bool {
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
-        let Receive { commits, reply } = receive;
-        let turn = async move { store.run(move |ledger: &mut Ledger| ledger.receive(now, commits)).await };
+        let Receive { commits, proofs, reply } = receive;
+        let turn = async move { store.run(move |ledger: &mut Ledger| ledger.receive_with(now, commits, proofs)).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
-            Ok(Ok((verdicts, committed))) => {
+            Ok(Ok((verdicts, committed, bad_proof))) => {
                 actor.note(&verdicts);
+                actor.counters.received(&committed);
                 // Told before the reply: who hears of the vector finds the others informed.
                 let vector = committed.vector.clone();
                 actor.finish_turn(committed, ctx);
-                let _ = reply.send(Ok(Received { verdicts, vector }));
+                let _ = reply.send(Ok(Received { verdicts, vector, bad_proof, got_on: 0 }));
             }
             Ok(Err(error)) => {
                 let _ = reply.send(Err(error.clone()));
-                actor.fail(&error, ctx);
+                actor.store_failed(&error, ctx);
             }
-            Err(gone) => actor.fail(&gone, ctx),
+            Err(error) => actor.thread_failed(error, ctx),
         }));
+        true
     }
 
     fn note(&mut self, verdicts: &[Verdict]) {
@@ -254,6 +340,7 @@ impl Oplog {
                 }
                 Verdict::Refused(refusal) => {
                     self.refused_commits += 1;
+                    self.counters.refused_commit();
                     tracing::warn!(dataset = %self.dataset, %refusal, "commit refused");
                 }
             }
@@ -262,12 +349,32 @@ impl Oplog {
 
     fn finish_turn(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         self.in_flight = false;
-        if !committed.commits.is_empty() {
+        let news = committed.newly_parted || committed.registered_anew || committed.got_on;
+        if !committed.commits.is_empty() || news {
             self.vector.send_replace(committed.vector.clone());
             let told = Told(Arc::new(committed));
             self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
         }
         self.next_turn(ctx);
+    }
+
+    fn store_failed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        if matches!(error, StoreError::NoSpace) {
+            // What waits is told so too, rather than after the store was opened again.
+            self.full = true;
+            self.refuse_all();
+            self.death_watch.because_full();
+            return ctx.stop();
+        }
+        self.fail(error, ctx);
+    }
+
+    fn thread_failed(&mut self, error: StoreThreadError, ctx: &mut Context<Self>) {
+        if matches!(error, StoreThreadError::Hangs(_)) {
+            self.death_watch.because_it_hangs(error.to_string());
+            return ctx.stop();
+        }
+        self.fail(&error, ctx);
     }
 
     /// The store can't be trusted any more: everything is rebuilt from disk.
@@ -285,6 +392,17 @@ pub(crate) fn fill_random(bytes: &mut [u8]) {
 
 impl Actor for Oplog {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.death_watch.started(ctx);
+        // A crash may have cut it short.
+        self.catch_up(ctx);
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        self.death_watch.stopping();
+        Running::Stop
+    }
 }
 
 impl Handler<Write> for Oplog {
@@ -306,6 +424,10 @@ impl Handler<Receive> for Oplog {
 impl Handler<PeerKnows> for Oplog {
     type Result = ();
     fn handle(&mut self, PeerKnows { peer, has }: PeerKnows, ctx: &mut Context<Self>) {
+        // Peers say so again when there is room.
+        if self.full {
+            return;
+        }
         let (store, now) = (self.store.clone(), self.clock.now());
         let learn = async move {
             store
@@ -317,8 +439,8 @@ impl Handler<PeerKnows> for Oplog {
         };
         ctx.spawn(learn.into_actor(self).map(|done, actor, ctx| match done {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => actor.fail(&error, ctx),
-            Err(gone) => actor.fail(&gone, ctx),
+            Ok(Err(error)) => actor.store_failed(&error, ctx),
+            Err(error) => actor.thread_failed(error, ctx),
         }));
     }
 }
@@ -361,6 +483,7 @@ fn status(ledger: &Ledger) -> LedgerStatus {
         fingerprint: replica.fingerprint(),
         writer: replica.writer(),
         incarnation: ledger.incarnation(),
+        lineage: replica.settings().lineage,
         vector: replica.vector().clone(),
         received_commits: 0,
         refused_commits: 0,

@@ -38,16 +38,24 @@ impl DatasetHandle {
     /// # Errors
     /// [`AfterError`]; nothing was read.
     pub async fn arrived(&self, collection: &Collection, token: Token, patience: Duration) -> Result<(), AfterError> {
-        if !self.registration().contains(collection) {
-            return Err(AfterError::NotRegistered(collection.clone()));
-        }
         let deadline = Instant::now() + patience;
         let mut have = 0;
         loop {
             let running = self.running().await?;
+            let registered = running.view.registered().now();
+            if !registered.registration.contains(collection) {
+                return Err(AfterError::NotRegistered(collection.clone()));
+            }
             let mut vector = running.vector.clone();
             let there = timeout_at(deadline, vector.wait_for(|vector| vector.seq(&token.writer) >= token.seq)).await;
             match there {
+                // The commit is here, but its section of this collection may not be yet.
+                Ok(Ok(_)) if registered.is_importing(collection) => {
+                    if Instant::now() >= deadline {
+                        return Err(AfterError::Importing(collection.clone()));
+                    }
+                    tokio::time::sleep(RETRY).await;
+                }
                 Ok(Ok(_)) => break,
                 Ok(Err(_)) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
                 Ok(Err(_)) => return Err(AfterError::Late { have, want: token.seq, waited: patience }),

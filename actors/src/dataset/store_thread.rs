@@ -1,4 +1,14 @@
 //! The thread on which a dataset's ledger lives: no fsync ever blocks another dataset, a mailbox or the network.
+//!
+//! A disk may hang, and then the thread hangs with it. Whoever waits for a job notices that nothing was finished for as long as the
+//! thread's patience lasts, and gives the thread up. Should it ever come back, it takes no further job and writes nothing more; until
+//! then it keeps its [`Lease`](super::tenancy::Lease) of the directory.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
@@ -10,15 +20,31 @@ type Job = Box<dyn FnOnce(&mut Ledger) + Send>;
 /// Jobs that may wait; whoever brings more waits for room. A slow disk is no reason to give the dataset up.
 const JOBS_MAX: usize = 64;
 
-/// The thread is gone: it panicked or was told to stop.
+/// Why a job was not done, or its outcome is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the dataset's store thread is gone")]
-pub struct StoreThreadGone;
+pub enum StoreThreadError {
+    /// The thread is gone: it panicked or was told to stop.
+    #[error("the dataset's store thread is gone")]
+    Gone,
+    /// The thread finishes nothing.
+    #[error("the disk does not answer: a call has not returned for {0:?}")]
+    Hangs(Duration),
+}
 
 /// Runs jobs on a ledger, in order. Dropping the last clone settles the ledger and ends the thread.
 #[derive(Debug, Clone)]
 pub struct StoreThread {
     jobs: Sender<Job>,
+    progress: Arc<Progress>,
+    patience: Duration,
+}
+
+/// What is seen of the thread from outside.
+#[derive(Debug, Default)]
+struct Progress {
+    finished: AtomicU64,
+    /// Nobody waits for it any more.
+    given_up: AtomicBool,
 }
 
 /// A store thread that was just started.
@@ -28,51 +54,78 @@ pub struct Started {
     pub thread: StoreThread,
     /// Whether the ledger could be opened.
     pub opened: oneshot::Receiver<Result<(), LedgerError>>,
-    /// Ends when the thread has closed its store.
-    pub closed: oneshot::Receiver<()>,
 }
 
 impl StoreThread {
-    /// Starts the thread, which opens the ledger first.
+    /// Starts the thread, which opens the ledger first. It is given up when no job was finished for `patience`.
     ///
     /// # Errors
     /// When the system refuses another thread.
-    pub fn start(name: &str, open: impl FnOnce() -> Result<Ledger, LedgerError> + Send + 'static) -> std::io::Result<Started> {
+    pub fn start(
+        name: &str,
+        patience: Duration,
+        open: impl FnOnce() -> Result<Ledger, LedgerError> + Send + 'static,
+    ) -> std::io::Result<Started> {
         let (jobs, mut queue) = channel(JOBS_MAX);
         let (opened, when_opened) = oneshot::channel();
-        let (closed, when_closed) = oneshot::channel();
+        let progress = Arc::new(Progress::default());
+        let seen = progress.clone();
+        let span = tracing::Span::current();
         std::thread::Builder::new().name(format!("store-{name}")).spawn(move || {
-            // Dropped after the ledger, on a panic too: whoever opens the directory next waits for it.
-            let _closed = closed;
-            run(open, opened, &mut queue);
+            let _in_dataset = span.entered();
+            run(open, opened, &mut queue, &seen);
         })?;
-        Ok(Started { thread: Self { jobs }, opened: when_opened, closed: when_closed })
+        Ok(Started { thread: Self { jobs, progress, patience }, opened: when_opened })
     }
 
     /// Runs `job` on the ledger and resolves with what it returns.
     ///
     /// # Errors
-    /// [`StoreThreadGone`] also when the thread dies during the job.
+    /// [`StoreThreadError`], also when the thread dies or hangs during the job.
     pub async fn run<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Ledger) -> T + Send + 'static,
-    ) -> Result<T, StoreThreadGone> {
+    ) -> Result<T, StoreThreadError> {
         let (job, answer) = answered(job);
-        self.jobs.send(job).await.map_err(|_| StoreThreadGone)?;
-        answer.await.map_err(|_| StoreThreadGone)
+        let done = async {
+            self.jobs.send(job).await.map_err(|_| StoreThreadError::Gone)?;
+            answer.await.map_err(|_| StoreThreadError::Gone)
+        };
+        self.unless_it_hangs(done).await
     }
 
     /// As [`StoreThread::run`], unless too much waits already: for what nobody needs late.
     ///
     /// # Errors
-    /// [`StoreThreadGone`] also when the job was not taken.
+    /// [`StoreThreadError`], also when the job was not taken.
     pub async fn run_unless_busy<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Ledger) -> T + Send + 'static,
-    ) -> Result<T, StoreThreadGone> {
+    ) -> Result<T, StoreThreadError> {
         let (job, answer) = answered(job);
-        self.jobs.try_send(job).map_err(|_| StoreThreadGone)?;
-        answer.await.map_err(|_| StoreThreadGone)
+        self.jobs.try_send(job).map_err(|_| StoreThreadError::Gone)?;
+        answer.await.map_err(|_| StoreThreadError::Gone)
+    }
+
+    /// Waits for as long as the thread finishes anything at all.
+    async fn unless_it_hangs<T>(&self, done: impl Future<Output = Result<T, StoreThreadError>>) -> Result<T, StoreThreadError> {
+        let mut done = pin!(done);
+        loop {
+            let finished = self.progress.finished.load(Ordering::Acquire);
+            match tokio::time::timeout(self.patience, &mut done).await {
+                Ok(outcome) => return outcome,
+                Err(_) if self.progress.finished.load(Ordering::Acquire) != finished => {}
+                Err(_) => {
+                    self.give_up();
+                    return Err(StoreThreadError::Hangs(self.patience));
+                }
+            }
+        }
+    }
+
+    /// From now on the thread takes no job and writes nothing; what it is in the middle of, it may finish.
+    pub(super) fn give_up(&self) {
+        self.progress.given_up.store(true, Ordering::Release);
     }
 }
 
@@ -90,6 +143,7 @@ fn run(
     open: impl FnOnce() -> Result<Ledger, LedgerError>,
     opened: oneshot::Sender<Result<(), LedgerError>>,
     queue: &mut Receiver<Job>,
+    progress: &Progress,
 ) {
     let mut ledger = match open() {
         Ok(ledger) => ledger,
@@ -99,7 +153,14 @@ fn run(
         return;
     }
     while let Some(job) = queue.blocking_recv() {
+        if progress.given_up.load(Ordering::Acquire) {
+            return tracing::warn!("the disk answers again; what waited for it was given up, and the store is closed");
+        }
         job(&mut ledger);
+        progress.finished.fetch_add(1, Ordering::AcqRel);
+    }
+    if progress.given_up.load(Ordering::Acquire) {
+        return;
     }
     if let Err(error) = ledger.settle() {
         tracing::warn!(%error, "the store could not be settled; the next start takes in its last commits again");

@@ -3,11 +3,16 @@
 //! One session per accepted peer. Fresh commits of `documents` datasets are pushed to peers that have everything before them; all
 //! else is pulled: by a peer that learned from a confirmation, an announcement or a comparison of digests that it lacks commits.
 
+mod faults;
+mod forks;
 mod intake;
+mod past;
 mod pull;
 mod push;
 mod serve;
 mod session;
+mod sources;
+mod stall;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,16 +24,22 @@ use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
 use anabranch_protocol::replica::{ReceiveRefusal, ReplicaSettings, Verdict};
 use anabranch_protocol::vector::VersionVector;
-use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Request, Response};
-use tokio::sync::{Semaphore, oneshot};
+use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Refusal, Request, Response};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::Instrument as _;
 
+use self::forks::Suspicion;
 use self::session::Session;
-use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds};
+use self::stall::Stalls;
+use super::clock::{Clock, Forget, HeldHere, PeerHas, PeerHolds, Sourceless, Unreadable};
 use super::confirmation::{Audience, Confirmation, Enrolled};
+use super::counters::Counters;
 use super::death_watch::DeathWatch;
+use super::ledger::Parted;
 use super::oplog::{Oplog, PeerKnows, Stop, Told};
+use super::span;
 use super::view::View;
-use crate::node::{Clock as WallClockSource, SyncSettings};
+use crate::node::{Clock as WallClockSource, News, SyncSettings};
 use crate::transport::{Class, SharedTransport};
 
 /// Commits kept in memory so that a peer which just caught up by pulling goes on by push, bytes.
@@ -77,6 +88,15 @@ pub struct Announced {
     pub announce: Announce,
 }
 
+/// A peer answered that it does not sync this dataset any more.
+#[derive(Debug, Clone)]
+pub struct PeerNews {
+    /// Who.
+    pub peer: PeerId,
+    /// Why.
+    pub refusal: Refusal,
+}
+
 /// Asks how this dataset introduces itself.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -88,10 +108,12 @@ pub(super) struct SyncContext {
     pub sync: SyncSettings,
     pub wall: Arc<dyn WallClockSource>,
     pub transport: SharedTransport,
+    pub counters: Arc<Counters>,
     pub view: Arc<View>,
     pub oplog: Addr<Oplog>,
     pub clock: Addr<Clock>,
     pub confirmation: Addr<Confirmation>,
+    pub news: mpsc::UnboundedSender<News>,
 }
 
 /// See the module documentation.
@@ -99,21 +121,31 @@ pub struct Sync {
     context: SyncContext,
     vector: Arc<VersionVector>,
     sessions: BTreeMap<PeerId, Session>,
+    /// Peers whose pulls brought nothing.
+    stalls: Stalls,
     /// Whose pull ended last.
     pulled_last: Option<PeerId>,
     /// Sessions opened so far.
     sessions_opened: u64,
     /// Writers that a pull is under way for, and from whom.
     claims: BTreeMap<WriterId, PeerId>,
+    /// Who is being asked for the past of collections that are imported.
+    past_pulled_from: Option<PeerId>,
+    /// What the clock was told that nobody can deliver.
+    sourceless: Sourceless,
     /// Writers whose clock is too far ahead.
     held: BTreeMap<WriterId, Held>,
     /// Writers whose chain broke.
     stopped: BTreeSet<WriterId>,
+    /// What is known of forks.
+    parted: Arc<Parted>,
+    /// What waits for a newer version of this node: a writer, or what one peer sends of it.
+    unreadable: BTreeMap<(Option<WriterId>, Option<PeerId>), Unreadable>,
     recent: VecDeque<(Arc<Commit>, usize)>,
     recent_bytes: usize,
     serves: Arc<Semaphore>,
     intakes: Arc<Semaphore>,
-    _death_watch: DeathWatch,
+    death_watch: DeathWatch,
 }
 
 impl Sync {
@@ -122,16 +154,21 @@ impl Sync {
             context,
             vector,
             sessions: BTreeMap::new(),
+            stalls: Stalls::default(),
             pulled_last: None,
             sessions_opened: 0,
             claims: BTreeMap::new(),
+            past_pulled_from: None,
+            sourceless: Sourceless::default(),
             held: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            parted: Arc::default(),
+            unreadable: BTreeMap::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
             serves: Arc::new(Semaphore::new(SERVES_MAX)),
             intakes: Arc::new(Semaphore::new(INTAKES_MAX)),
-            _death_watch: death_watch,
+            death_watch,
         }
     }
 
@@ -147,6 +184,10 @@ impl Sync {
     fn learn(&mut self, peer: PeerId, theirs: &VersionVector, ctx: &mut Context<Self>) {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         session.learn(theirs);
+        session.cut(&self.parted);
+        let forked = self.forked_from(&self.sessions[&peer].theirs);
+        forked.into_iter().for_each(|writer| self.search_fork(peer, writer, Suspicion::Claimed, ctx));
+        let Some(session) = self.sessions.get(&peer) else { return };
         self.context.clock.do_send(PeerHas { peer, vector: Arc::new(session.theirs.clone()) });
         self.push_recent(peer, ctx);
         self.pull(peer, ctx);
@@ -159,10 +200,12 @@ impl Sync {
         for peer in peers {
             if let Some(session) = self.sessions.get_mut(&peer) {
                 // What the peer lacked it may have by now.
-                session.lacking.clear();
+                session.ask_again();
+                session.searched.clear();
             }
             self.compare(peer, ctx);
         }
+        self.look_for_sources();
     }
 
     /// Compares vectors with a peer; once at a time, so that a slow peer is not asked the more the more it is announced.
@@ -177,7 +220,7 @@ impl Sync {
         // What is the same is what was asked about, not what was written since.
         let asked_about = self.vector.clone();
         let request = Request::Heads(Heads { dataset: self.dataset().to_wire(), digest: asked_about.digest() });
-        let asked = self.context.transport.request(peer, Class::Interactive, request);
+        let asked = self.context.transport.request(peer, Class::Interactive, request).instrument(span::with_peer(peer));
         ctx.spawn(asked.into_actor(self).map(move |answer, actor, ctx| {
             let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
             session.comparing = false;
@@ -185,10 +228,17 @@ impl Sync {
             match answer {
                 Ok(Response::Heads(reply)) => {
                     actor.context.clock.do_send(PeerHolds { peer, held: reply.held });
+                    // Before what it has is asked for: commits of branches mean nothing without the forks.
+                    actor.take_proofs(peer, reply.forks, ctx);
                     let theirs = reply.heads.unwrap_or_else(|| (*asked_about).clone());
                     actor.learn(peer, &theirs, ctx);
                 }
-                Ok(other) => tracing::debug!(dataset = %actor.dataset(), %peer, answer = ?other, "heads were not compared"),
+                Ok(other) => {
+                    tracing::debug!(dataset = %actor.dataset(), %peer, answer = ?other, "heads were not compared");
+                    if let Response::Refused(refusal) = other {
+                        actor.heed(peer, &refusal);
+                    }
+                }
                 Err(error) => tracing::debug!(dataset = %actor.dataset(), %peer, %error, "heads were not compared"),
             }
             if again {
@@ -197,13 +247,23 @@ impl Sync {
         }));
     }
 
+    /// A peer that does not sync this dataset any more is left alone; the node goes on asking it now and then.
+    fn heed(&self, peer: PeerId, refusal: &Refusal) {
+        if refusal.ends_session() {
+            let news = PeerNews { peer, refusal: refusal.clone() };
+            // The node is gone only when the process is.
+            let _ = self.context.news.send(News::Refused(self.dataset().clone(), news));
+        }
+    }
+
     /// Writers that no pull should ask for now.
     fn left_alone(&self) -> BTreeSet<WriterId> {
-        self.claims.keys().chain(self.held.keys()).chain(&self.stopped).copied().collect()
+        let held = self.claims.keys().chain(self.held.keys()).chain(&self.stopped);
+        held.chain(self.held_for_upgrade()).copied().collect()
     }
 
     /// Notes what the oplog said of received commits.
-    fn note_verdicts(&mut self, commits: &[(WriterId, u64, Hlc)], verdicts: &[Verdict], ctx: &mut Context<Self>) {
+    fn note_verdicts(&mut self, peer: PeerId, commits: &[(WriterId, u64, Hlc)], verdicts: &[Verdict], ctx: &mut Context<Self>) {
         let held_before = self.held.len();
         for ((writer, ..), verdict) in commits.iter().zip(verdicts) {
             match verdict {
@@ -213,6 +273,7 @@ impl Sync {
                 Verdict::Refused(ReceiveRefusal::Gap { .. } | ReceiveRefusal::MissingSections { .. })
                 | Verdict::Applied
                 | Verdict::Duplicate => {}
+                Verdict::Refused(ReceiveRefusal::Fork { .. }) => self.search_fork(peer, *writer, Suspicion::Signed, ctx),
                 Verdict::Refused(_) => self.stop_writer(*writer, ctx),
             }
         }
@@ -241,13 +302,25 @@ impl Sync {
         }
     }
 
+    /// Another registration: peers are greeted anew, and what they lacked is asked for as it is wanted now.
+    fn registered_anew(&mut self, ctx: &mut Context<Self>) {
+        // The node is gone only when the process is.
+        let _ = self.context.news.send(News::Ready(self.dataset().clone()));
+        for session in self.sessions.values_mut() {
+            session.ask_again();
+            session.lacks.clear();
+        }
+        self.pull_from_anyone(ctx);
+        self.look_for_sources();
+    }
+
     fn introduction(&self) -> DatasetHello {
         let replica = &self.context.replica;
         DatasetHello {
             dataset: replica.dataset.to_wire(),
             lineage: replica.lineage,
             kind: replica.kind,
-            registration: replica.registration.clone(),
+            registration: self.context.view.registered().now().registration.clone(),
             policies: match replica.kind {
                 Kind::Documents => BTreeMap::from([(PolicyScope(None), "lww".to_owned())]),
                 Kind::Append => BTreeMap::from([(PolicyScope(None), "append".to_owned())]),
@@ -263,12 +336,20 @@ impl Actor for Sync {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let interval = self.context.sync.anti_entropy_interval.max(Duration::from_millis(100));
         ctx.run_interval(interval, Self::anti_entropy);
+        self.death_watch.started(ctx);
+        self.look_for_sources();
+    }
+
+    fn stopping(&mut self, _: &mut Context<Self>) -> Running {
+        self.death_watch.stopping();
+        Running::Stop
     }
 }
 
 impl Handler<Accepted> for Sync {
     type Result = ();
     fn handle(&mut self, Accepted { peer, hello }: Accepted, ctx: &mut Context<Self>) {
+        let _session = span::with_peer(peer).entered();
         let tags = hello.registration.tags(self.dataset(), self.lineage());
         let own = hello.heads.of_peer(&self.context.replica.identity.peer());
         self.context.oplog.do_send(PeerKnows { peer, has: own });
@@ -283,6 +364,7 @@ impl Handler<Accepted> for Sync {
         session.greeted(tags);
         tracing::info!(dataset = %self.dataset(), %peer, "syncing");
         self.learn(peer, &hello.heads, ctx);
+        self.look_for_sources();
     }
 }
 
@@ -291,10 +373,13 @@ impl Handler<Gone> for Sync {
     fn handle(&mut self, Gone(peer): Gone, ctx: &mut Context<Self>) {
         if self.sessions.remove(&peer).is_some() {
             self.claims.retain(|_, from| *from != peer);
+            self.past_pulled_from = self.past_pulled_from.filter(|from| *from != peer);
             self.context.confirmation.do_send(Audience::Left(peer));
             self.context.clock.do_send(Forget(peer));
+            self.forget_unreadable_of(peer);
             // What it was being asked for, another may have.
             self.pull_from_anyone(ctx);
+            self.look_for_sources();
         }
     }
 }
@@ -303,7 +388,14 @@ impl Handler<Told> for Sync {
     type Result = ();
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
+        self.note_forks(&committed.parted, ctx);
         self.remember(&committed.commits);
+        if committed.registered_anew {
+            self.registered_anew(ctx);
+        } else if committed.got_on {
+            self.pull_from_anyone(ctx);
+            self.look_for_sources();
+        }
         if self.context.replica.kind == Kind::Documents {
             let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
             for peer in peers {

@@ -76,11 +76,14 @@ impl Begun {
     }
 
     pub fn answer_failure(&mut self, error: &StoreError) {
-        let dataset = self.dataset.clone();
-        self.answer(Err(match error {
-            StoreError::NoSpace => WriteError::NoSpace { dataset },
-            other => WriteError::Unknown { dataset, reason: other.to_string() },
-        }));
+        match error {
+            StoreError::NoSpace => self.answer(Err(WriteError::NoSpace { dataset: self.dataset.clone() })),
+            other => self.answer_unknown(other),
+        }
+    }
+
+    pub fn answer_unknown(&mut self, error: &dyn std::fmt::Display) {
+        self.answer(Err(WriteError::Unknown { dataset: self.dataset.clone(), reason: error.to_string() }));
     }
 
     /// It did not fit the commit that was made: it waits for its turn again.

@@ -11,7 +11,7 @@ use anabranch_protocol::id::{Collection, DatasetId, Epoch, Key, Lineage, PeerId,
 use anabranch_protocol::limits::PAGE_FRAMES_MAX;
 use anabranch_protocol::plan::Want;
 use anabranch_protocol::registration::TagSet;
-use anabranch_protocol::replica::{Record, ReplicaSettings, Rows, parse_record_key, record_key, record_key_prefix};
+use anabranch_protocol::replica::{Line, Record, ReplicaSettings, Rows, parse_record_key, record_key, record_key_prefix};
 use anabranch_protocol::token::Token;
 use anabranch_protocol::wire::{Incomplete, Kind, Page};
 use serde_bytes::ByteBuf;
@@ -19,6 +19,7 @@ use serde_bytes::ByteBuf;
 use super::damage::Damage;
 use super::layout;
 use super::log::{self, Found};
+use super::registered::Registered;
 use crate::api::{Document, ListQuery, Listing};
 use crate::store::{Store, StoreError};
 
@@ -40,11 +41,13 @@ pub struct View {
     whole: RwLock<bool>,
     /// Who is told when a checksum fails; nobody while the ledger is being opened.
     damage: OnceLock<Damage>,
+    registered: Arc<Registered>,
 }
 
 impl View {
     pub(super) fn new(store: Arc<dyn Store>, settings: &ReplicaSettings) -> Self {
         Self {
+            registered: Arc::new(Registered::new(settings)),
             store,
             dataset: settings.dataset.clone(),
             lineage: settings.lineage,
@@ -53,6 +56,12 @@ impl View {
             whole: RwLock::new(true),
             damage: OnceLock::new(),
         }
+    }
+
+    /// What is registered, now and later.
+    #[must_use]
+    pub fn registered(&self) -> &Arc<Registered> {
+        &self.registered
     }
 
     /// From now on what fails its checksum is reported.
@@ -122,14 +131,20 @@ impl View {
         Ok(records.into_iter().find(|document| document.key == *key))
     }
 
-    /// The records of a collection in the log record an index row points to, in key order.
-    fn records(&self, arrival: &[u8], collection: &Collection) -> Result<Vec<Document>, StoreError> {
-        let arrival = arrival.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Corrupt("an index row".into()))?;
-        let Found::Record(stored) = log::read(&*self.store, arrival)? else {
-            return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
-        };
-        let record = stored.decode(self.lineage)?;
-        Ok(records_of(&record, collection, self.local_writer))
+    /// The records of a collection in the log records an index row points to, in key order: one, or more where branches of a
+    /// forked line share a key.
+    fn records(&self, arrivals: &[u8], collection: &Collection) -> Result<Vec<Document>, StoreError> {
+        let (places, rest) = arrivals.as_chunks::<8>();
+        if places.is_empty() || !rest.is_empty() {
+            return Err(StoreError::Corrupt("an index row".into()));
+        }
+        let mut documents = Vec::new();
+        for arrival in places.iter().map(|place| u64::from_be_bytes(*place)) {
+            let Found::Record(stored) = log::read(&*self.store, arrival)? else { return Err(broken(arrival)) };
+            documents.extend(records_of(&stored.decode(self.lineage)?, collection, self.local_writer));
+        }
+        documents.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(documents)
     }
 
     /// A page of a collection.
@@ -218,11 +233,8 @@ impl View {
         let mut page = Page { dataset: self.dataset.to_wire(), frames: Vec::new(), more: false, incomplete: Vec::new() };
         let mut bytes = 0;
         for want in wants {
-            let mut seq = want.from_seq;
-            while let Some(arrival) = self.arrival(&want.writer, seq)? {
-                let Found::Record(stored) = log::read(&*self.store, arrival)? else {
-                    return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
-                };
+            let mut seq = self.first_from(want)?;
+            while let Some(stored) = self.stored(&want.writer, seq)? {
                 match self.frame_for(&stored, tags)? {
                     Ok(frame) => {
                         if !page.frames.is_empty() && (bytes + frame.len() > bytes_max || page.frames.len() >= PAGE_FRAMES_MAX) {
@@ -243,10 +255,49 @@ impl View {
         Ok(page)
     }
 
-    fn arrival(&self, writer: &WriterId, seq: u64) -> Result<Option<u64>, StoreError> {
+    /// Where to begin with a want: a branch has no commits below its fork.
+    fn first_from(&self, want: &Want) -> Result<u64, StoreError> {
+        let mut first = want.from_seq;
+        if want.writer.epoch.is_branch() {
+            let start = layout::seq_index(&want.writer, want.from_seq);
+            self.store.scan(&start, &layout::seq_index(&want.writer, u64::MAX), &mut |key, _| {
+                first = layout::parse_seq(key).unwrap_or(first);
+                ControlFlow::Break(())
+            })?;
+        }
+        Ok(first)
+    }
+
+    /// The commit `seq` of a line.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Commit>, StoreError> {
+        self.noting(self.load_commit(line, seq))
+    }
+
+    fn load_commit(&self, line: &WriterId, seq: u64) -> Result<Option<Commit>, StoreError> {
+        self.stored(line, seq)?.map_or(Ok(None), |stored| stored.commit(self.lineage))
+    }
+
+    /// A commit's record.
+    fn stored(&self, writer: &WriterId, seq: u64) -> Result<Option<log::StoredRecord>, StoreError> {
+        let Some(arrival) = self.arrival(writer, seq)? else { return Ok(None) };
+        if let Found::Record(stored) = log::read(&*self.store, arrival)? {
+            return Ok(Some(stored));
+        }
+        // It may have moved since its place was looked up. Nothing moves while this is held.
+        let _reading = self.reading()?;
+        let Some(arrival) = self.arrival(writer, seq)? else { return Ok(None) };
+        let Found::Record(stored) = log::read(&*self.store, arrival)? else { return Err(broken(arrival)) };
+        Ok(Some(stored))
+    }
+
+    /// Where a commit is in the log.
+    pub(super) fn arrival(&self, writer: &WriterId, seq: u64) -> Result<Option<u64>, StoreError> {
         let index = layout::seq_index(writer, seq);
         let mut found = self.store.get(&index)?;
-        if found.is_none() {
+        if found.is_none() && !writer.epoch.is_branch() {
             let key = layout::line_key(writer);
             let line = self.store.get(&key)?.and_then(|line| layout::decode_line(&key, &line));
             if line.is_some_and(|(_, line)| line.head.seq >= seq) {
@@ -266,28 +317,23 @@ impl View {
     /// # Errors
     /// As [`View::get`].
     pub fn token_hash(&self, writer: &WriterId, seq: u64) -> Result<Option<[u8; 4]>, StoreError> {
-        let find = || {
-            let Some(arrival) = self.arrival(writer, seq)? else { return Ok(None) };
-            let Found::Record(stored) = log::read(&*self.store, arrival)? else {
-                return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken")));
-            };
-            let commit = stored.commit(self.lineage)?;
-            Ok(commit.map(|commit| Token::new(commit.writer(), seq, commit.hash()).hash))
-        };
-        self.noting(find())
+        let commit = self.commit(writer, seq)?;
+        Ok(commit.map(|commit| Token::new(commit.writer(), seq, commit.hash()).hash))
     }
 
-    /// A frame as a peer with `tags` may have it, or the tags that are missing here.
+    /// A frame as a peer with `tags` may have it, or the tags that are missing here or no longer registered.
     fn frame_for(
         &self,
         stored: &log::StoredRecord,
         tags: &TagSet,
     ) -> Result<Result<Vec<u8>, Vec<anabranch_protocol::id::Tag>>, StoreError> {
-        if let (true, TagSet::All, Some(frame)) = (stored.is_whole(), tags, stored.frame()) {
+        // Looked at for each frame: what is unregistered leaves no more from then on.
+        let ours = self.registered.now();
+        if let (true, TagSet::All, TagSet::All, Some(frame)) = (stored.is_whole(), tags, &ours.tags, stored.frame()) {
             return Ok(Ok(frame.to_vec()));
         }
         let commit = stored.commit(self.lineage)?.ok_or_else(|| StoreError::Corrupt("an index row names no commit".into()))?;
-        let missing = commit.missing_for(tags);
+        let missing = commit.unservable(tags, &ours.tags);
         Ok(if missing.is_empty() { Ok(commit.bytes_for(tags)) } else { Err(missing) })
     }
 
@@ -296,6 +342,10 @@ impl View {
     pub fn size_bytes(&self) -> u64 {
         self.store.size_bytes()
     }
+}
+
+fn broken(arrival: u64) -> StoreError {
+    StoreError::Corrupt(format!("log record {arrival} is missing or broken"))
 }
 
 /// Rows of a turn are being applied.
@@ -312,6 +362,9 @@ impl Rows for View {
     type Error = StoreError;
     fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, StoreError> {
         self.noting(self.load_row(collection, key))
+    }
+    fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
+        Ok(Self::commit(self, line, seq)?.map(|commit| Line::of(&commit)))
     }
 }
 
@@ -375,22 +428,23 @@ fn push_record(documents: &mut Vec<Document>, stamp: Stamp, change: &Change) {
 
 /// Index rows of a log record in an append dataset: where the records of each collection are found by key.
 pub(super) fn record_index_keys(record: &Record, local_writer: WriterId) -> Vec<Vec<u8>> {
-    let mut keys = BTreeMap::new();
-    if let Some(commit) = &record.commit {
-        let prefix = record_key_prefix(&commit_stamp(commit, 0));
-        for section in commit.sections() {
-            keys.insert(section.collection.clone(), prefix);
-        }
-    }
-    if let Some(local) = &record.local {
-        let prefix = record_key_prefix(&Stamp { hlc: local.hlc, writer: local_writer, index: 0 });
-        for (collection, entry) in &local.entries {
-            if layout::is_record(entry) {
-                keys.insert(collection.clone(), prefix);
-            }
-        }
-    }
-    keys.iter().map(|(collection, prefix)| layout::record_index(collection, prefix)).collect()
+    let local = local_index_keys(record, local_writer).into_values();
+    commit_index_keys(record).into_iter().chain(local).collect()
+}
+
+/// Those of the record's commit.
+pub(super) fn commit_index_keys(record: &Record) -> Vec<Vec<u8>> {
+    let Some(commit) = &record.commit else { return Vec::new() };
+    let prefix = record_key_prefix(&commit_stamp(commit, 0));
+    commit.sections().map(|section| layout::record_index(&section.collection, &prefix)).collect()
+}
+
+/// Those of what the record keeps local, by collection.
+pub(super) fn local_index_keys(record: &Record, local_writer: WriterId) -> BTreeMap<Collection, Vec<u8>> {
+    let Some(local) = &record.local else { return BTreeMap::new() };
+    let prefix = record_key_prefix(&Stamp { hlc: local.hlc, writer: local_writer, index: 0 });
+    let records = local.entries.iter().filter(|(_, entry)| layout::is_record(entry));
+    records.map(|(collection, _)| (collection.clone(), layout::record_index(collection, &prefix))).collect()
 }
 
 /// The writer that stamps rows which don't replicate.

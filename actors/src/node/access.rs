@@ -73,7 +73,8 @@ impl Node {
         let keys = &self.access.network_keys;
         if keys.is_open() {
             // Only a node with a network key says Hello without naming a dataset.
-            let asks_for_key = hello.datasets.is_empty() || !hello.proofs.is_empty();
+            let names_none = hello.datasets.is_empty() && hello.withdrawn.is_empty();
+            let asks_for_key = names_none || !hello.proofs.is_empty();
             return if asks_for_key { Entry::Refused(Refusal::new(RefusalCode::NetworkKey, ONE_KEY)) } else { Entry::Admitted };
         }
         let spent = self.peers.entry(peer).or_default().challenge.spend();
@@ -105,7 +106,7 @@ impl Node {
     /// Our `Hello` in answer to one with `nonce`; its own nonce is what the peer's next one has to answer.
     pub(super) fn answer_hello(&mut self, peer: PeerId, nonce: Salt, datasets: Vec<DatasetHello>) -> Hello {
         let introduction = self.introduction(peer);
-        let answer = introduction.hello(Some(nonce), datasets);
+        let answer = introduction.hello(Some(nonce), datasets, Vec::new());
         self.peers.entry(peer).or_default().challenge.issue(answer.nonce);
         answer
     }
@@ -141,7 +142,7 @@ impl Node {
         let Some(session) = self.peers.get_mut(&peer) else { return };
         session.greeting = false;
         let next = std::mem::take(&mut session.greet_next);
-        if !next.is_empty() {
+        if !next.is_empty() || !session.withdrawing.is_empty() {
             self.greet(peer, next.into_iter().collect(), ctx);
         }
     }
@@ -163,7 +164,7 @@ impl Node {
         }
         let named: BTreeSet<_> = hello.datasets.iter().filter_map(|d| DatasetId::from_wire(d.dataset.as_ref())).collect();
         let known = |dataset: &DatasetId| session.accepted.contains(dataset) || session.refused.contains_key(dataset);
-        let rest: Vec<_> = self.datasets.keys().filter(|d| !named.contains(*d) && !known(d)).cloned().collect();
+        let rest: Vec<_> = self.datasets.names().into_iter().filter(|d| !named.contains(d) && !known(d)).collect();
         if !rest.is_empty() {
             self.greet(peer, rest, ctx);
         }
@@ -192,11 +193,19 @@ impl Node {
         }
     }
 
-    /// The network turned a peer away by our lists.
-    pub(super) fn peer_not_allowed(&mut self, peer: PeerId) {
+    /// The network keeps a peer out.
+    pub(super) fn kept_out(&mut self, peer: PeerId, refusal: &Refusal) {
         if self.peers.contains_key(&peer) || self.peers.len() < STRANGERS_SHOWN_MAX {
             self.peers.entry(peer).or_default();
-            self.note_refusal(peer, &not_allowed());
+            self.note_refusal(peer, refusal);
+        }
+    }
+
+    /// A refusal that was read only after its connection had ended.
+    pub(super) fn note_last_word(&mut self, peer: PeerId, connection: u64, refusal: &Refusal) {
+        let ended = self.peers.get(&peer).is_some_and(|session| !session.connected && session.connection == connection);
+        if ended {
+            self.note_refusal(peer, refusal);
         }
     }
 
@@ -271,28 +280,32 @@ pub(super) struct Introduction {
 
 impl Introduction {
     /// Our `Hello` with a proof that answers `verifier_nonce`, if there is one.
-    fn hello(&self, verifier_nonce: Option<Salt>, datasets: Vec<DatasetHello>) -> Hello {
+    fn hello(&self, verifier_nonce: Option<Salt>, datasets: Vec<DatasetHello>, withdrawn: Vec<DatasetReply>) -> Hello {
         let mut nonce = Salt::ZERO;
         fill_random(&mut nonce.0);
         let claim = |verifier_nonce| Claim { prover: self.me, verifier: self.peer, prover_nonce: nonce, verifier_nonce };
         let proofs = verifier_nonce.map(|nonce| self.keys.prove(&claim(nonce))).unwrap_or_default();
         let listen = self.transport.listen_addresses();
-        Hello { versions: vec![VERSION], nonce, proofs, incarnation: self.incarnation, listen, datasets }
+        Hello { versions: vec![VERSION], nonce, proofs, incarnation: self.incarnation, listen, datasets, withdrawn }
     }
 
-    /// Introduces `datasets`, after the peer proved a network key where one is needed.
-    pub(super) async fn say_hello(&self, datasets: Vec<DatasetHello>) -> Result<HelloReply, Unanswered> {
+    /// Introduces and withdraws datasets, after the peer proved a network key where one is needed.
+    pub(super) async fn say_hello(
+        &self,
+        datasets: Vec<DatasetHello>,
+        withdrawn: Vec<DatasetReply>,
+    ) -> Result<HelloReply, Unanswered> {
         if self.keys.is_open() {
-            return self.ask(self.hello(None, datasets)).await;
+            return self.ask(self.hello(None, datasets, withdrawn)).await;
         }
-        let mut opening = self.hello(None, Vec::new());
+        let mut opening = self.hello(None, Vec::new(), Vec::new());
         opening.listen.clear();
         let nonce = opening.nonce;
         let challenge = self.ask(opening).await?;
         if !self.proven(&challenge.hello, nonce) {
             return Err(self.leave(&challenge.hello).await);
         }
-        let hello = self.hello(Some(challenge.hello.nonce), datasets);
+        let hello = self.hello(Some(challenge.hello.nonce), datasets, withdrawn);
         let nonce = hello.nonce;
         let reply = self.ask(hello).await?;
         if self.proven(&reply.hello, nonce) { Ok(reply) } else { Err(turned_away(OTHER_KEY)) }
@@ -308,7 +321,7 @@ impl Introduction {
         if theirs.proofs.is_empty() {
             return turned_away(ONE_KEY);
         }
-        let mut hello = self.hello(Some(theirs.nonce), Vec::new());
+        let mut hello = self.hello(Some(theirs.nonce), Vec::new(), Vec::new());
         hello.listen.clear();
         // Whatever it answers, it is not one of us.
         let _ = self.ask(hello).await;

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::id::{DatasetId, Incarnation, PeerId};
-use anabranch_protocol::wire::{Hello, HelloReply, Refusal, RefusalCode, Request, Response, VERSION};
+use anabranch_protocol::wire::{DatasetHello, DatasetReply, Hello, HelloReply, Refusal, RefusalCode, Request, Response, VERSION};
 use tokio::sync::oneshot;
 
+use super::Datasets;
 use super::access::{AccessSettings, Entry, Unanswered};
+use super::hosting::Hosting;
 use super::sessions::{Judged, PeerSession, admit, introduce_all, judge_all};
-use super::{Datasets, NodeSettings};
 use crate::api::{PeerDataset, PeerInfo, PeerState};
 use crate::dataset::sync::{Announced, Gone, Inbound};
 use crate::transport::{SharedTransport, TransportEvent};
@@ -28,11 +29,6 @@ const ADDRESSES_MAX: usize = 64;
 #[rtype(result = "()")]
 pub(super) struct Event(pub TransportEvent);
 
-/// A dataset runs (again): peers are greeted for it.
-#[derive(Message, Debug, Clone)]
-#[rtype(result = "()")]
-pub(crate) struct DatasetReady(pub DatasetId);
-
 /// Asks for all peers.
 #[derive(Message)]
 #[rtype(result = "Vec<PeerInfo>")]
@@ -44,14 +40,17 @@ pub(super) struct Node {
     pub(super) incarnation: Incarnation,
     pub(super) access: AccessSettings,
     pub(super) transport: SharedTransport,
+    pub(super) hosting: Hosting,
     pub(super) datasets: Datasets,
     pub(super) peers: BTreeMap<PeerId, PeerSession>,
 }
 
 impl Node {
-    pub fn new(settings: &NodeSettings, transport: SharedTransport, datasets: Datasets) -> Self {
-        let (peer, incarnation) = (settings.identity.peer(), settings.incarnation);
-        Self { peer, incarnation, access: settings.access.clone(), transport, datasets, peers: BTreeMap::new() }
+    pub fn new(hosting: Hosting, datasets: Datasets) -> Self {
+        let settings = &hosting.settings;
+        let (peer, incarnation, access) = (settings.identity.peer(), settings.incarnation, settings.access.clone());
+        let transport = hosting.transport.clone();
+        Self { peer, incarnation, access, transport, hosting, datasets, peers: BTreeMap::new() }
     }
 
     fn connected(&mut self, peer: PeerId, dialed: bool, address: String, ctx: &mut Context<Self>) {
@@ -77,7 +76,7 @@ impl Node {
     }
 
     fn greet_for_all(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
-        let all = self.datasets.keys().cloned().collect();
+        let all = self.datasets.names();
         self.greet(peer, all, ctx);
     }
 
@@ -90,8 +89,9 @@ impl Node {
         session.refused.clear();
         session.retried.clear();
         session.unanswered.clear();
+        session.withdrawing.clear();
         for dataset in std::mem::take(&mut session.accepted) {
-            if let Some(running) = self.datasets.get(&dataset).and_then(crate::dataset::DatasetHandle::running_now) {
+            if let Some(running) = self.datasets.running_now(&dataset) {
                 running.sync.do_send(Gone(peer));
             }
         }
@@ -101,7 +101,7 @@ impl Node {
         self.peers.get(&peer).is_some_and(|session| session.connected && session.connection == connection)
     }
 
-    /// Says `Hello` with these datasets, as far as they run.
+    /// Says `Hello` with these datasets, as far as they run, and with those that are withdrawn from the peer.
     pub(super) fn greet(&mut self, peer: PeerId, named: Vec<DatasetId>, ctx: &mut Context<Self>) {
         let Some(connection) = self.peers.get(&peer).map(|session| session.connection) else { return };
         let named = self.readable(peer, named);
@@ -114,7 +114,13 @@ impl Node {
             if !actor.is_current(peer, connection) {
                 return;
             }
-            if hellos.is_empty() { actor.greeted(peer, ctx) } else { actor.say_hello(peer, connection, hellos, ctx) }
+            let withdrawn =
+                actor.peers.get_mut(&peer).map(|session| std::mem::take(&mut session.withdrawing)).unwrap_or_default();
+            if hellos.is_empty() && withdrawn.is_empty() {
+                actor.greeted(peer, ctx);
+            } else {
+                actor.say_hello(peer, connection, hellos, withdrawn, ctx);
+            }
         }));
     }
 
@@ -122,19 +128,24 @@ impl Node {
         &mut self,
         peer: PeerId,
         connection: u64,
-        hellos: Vec<anabranch_protocol::wire::DatasetHello>,
+        hellos: Vec<DatasetHello>,
+        withdrawn: Vec<DatasetReply>,
         ctx: &mut Context<Self>,
     ) {
         let named: Vec<DatasetId> = hellos.iter().filter_map(|hello| DatasetId::from_wire(hello.dataset.as_ref())).collect();
         let introduction = self.introduction(peer);
         let datasets = self.datasets.clone();
         let answered = async move {
-            let reply = introduction.say_hello(hellos).await?;
+            let reply = introduction.say_hello(hellos, withdrawn).await?;
             let judged = judge_all(&datasets, peer, reply.hello.datasets.clone()).await;
             Ok((reply, judged))
         };
         ctx.spawn(answered.into_actor(self).map(move |answer, actor, ctx| {
             if !actor.is_current(peer, connection) {
+                // Who tells us that we are not let in may hang up in the same moment.
+                if let Err(Unanswered::TurnedAway(refusal)) = answer {
+                    actor.note_last_word(peer, connection, &refusal);
+                }
                 return;
             }
             actor.greeted(peer, ctx);
@@ -169,7 +180,7 @@ impl Node {
     fn hello_answered(&mut self, peer: PeerId, reply: HelloReply, mut judged: Judged, ctx: &mut Context<Self>) {
         for refused in reply.refused {
             if let Some(dataset) = DatasetId::from_wire(refused.dataset.as_ref()) {
-                judged.refused.push((dataset, refused.refusal));
+                judged.refused.push((dataset, refused.refusal.by_peer()));
             }
         }
         self.accept(peer, &reply.hello, judged, ctx);
@@ -186,23 +197,9 @@ impl Node {
         let room = ADDRESSES_MAX.saturating_sub(session.addresses.len());
         session.addresses.extend(hello.listen.iter().take(room).cloned());
         for (dataset, refusal) in judged.refused {
-            tracing::warn!(%dataset, %peer, %refusal, "the dataset is not synced with this peer");
-            session.refused.insert(dataset.clone(), refusal.to_string());
-            let connection = session.connection;
-            if !session.retried.insert(dataset.clone()) {
-                continue;
-            }
-            // Configuration changes and restarts on either side end most refusals.
-            ctx.run_later(REFUSED_RETRY, move |actor, ctx| {
-                let Some(session) = actor.peers.get_mut(&peer).filter(|s| s.connected && s.connection == connection) else {
-                    return;
-                };
-                session.retried.remove(&dataset);
-                if session.refused.contains_key(&dataset) {
-                    actor.greet(peer, vec![dataset], ctx);
-                }
-            });
+            self.refused(peer, dataset, &refusal, ctx);
         }
+        let Some(session) = self.peers.get_mut(&peer) else { return };
         for (dataset, _) in &judged.accepted {
             session.refused.remove(dataset);
             session.accepted.insert(dataset.clone());
@@ -213,13 +210,43 @@ impl Node {
         }
     }
 
+    /// One side refuses a dataset: shown, ended where it was synced, and asked about again after a while.
+    pub(super) fn refused(&mut self, peer: PeerId, dataset: DatasetId, refusal: &Refusal, ctx: &mut Context<Self>) {
+        if refusal.ends_session() {
+            self.end_session(peer, &dataset);
+        }
+        if let Some(handle) = self.datasets.get(&dataset) {
+            handle.counters().refused(refusal.code);
+        }
+        let Some(session) = self.peers.get_mut(&peer) else { return };
+        let shown = session.refused.insert(dataset.clone(), refusal.to_string());
+        if shown.as_deref() != Some(refusal.to_string().as_str()) {
+            tracing::warn!(%dataset, %peer, %refusal, "the dataset is not synced with this peer");
+        }
+        if !session.retried.insert(dataset.clone()) {
+            return;
+        }
+        let connection = session.connection;
+        // Configuration changes and restarts on either side end most refusals.
+        ctx.run_later(REFUSED_RETRY, move |actor, ctx| {
+            let Some(session) = actor.peers.get_mut(&peer).filter(|s| s.connected && s.connection == connection) else {
+                return;
+            };
+            session.retried.remove(&dataset);
+            if session.refused.contains_key(&dataset) {
+                actor.greet(peer, vec![dataset], ctx);
+            }
+        });
+    }
+
     fn request(&mut self, peer: PeerId, request: Request, reply: oneshot::Sender<Response>, ctx: &mut Context<Self>) {
         if let Request::Hello(hello) = request {
             return self.take_hello(peer, hello, reply, ctx);
         }
         let Some(dataset) = request.dataset() else { return };
         let Some(handle) = self.datasets.get(&dataset) else {
-            return refuse(reply, RefusalCode::UnknownDataset, &format!("no dataset {dataset} on this node"));
+            let why = self.datasets.absence(&dataset).unwrap_or_default();
+            return refuse(reply, RefusalCode::UnknownDataset, &why);
         };
         let accepted = self.peers.get(&peer).is_some_and(|session| session.connected && session.accepted.contains(&dataset));
         if !accepted {
@@ -257,12 +284,14 @@ impl Node {
         let datasets = self.datasets.clone();
         let theirs = hello.datasets.clone();
         let judged = async move { judge_all(&datasets, peer, theirs).await };
-        ctx.spawn(judged.into_actor(self).map(move |judged, actor, ctx| {
+        ctx.spawn(judged.into_actor(self).map(move |mut judged, actor, ctx| {
             let own = actor.answer_hello(peer, hello.nonce, judged.ours.clone());
             let answer = HelloReply { hello: own, refused: judged.replies() };
             // Sent first: the peer answers our own requests only once it has it.
             let sent = reply.send(Response::Hello(answer)).is_ok();
             if sent && actor.is_current(peer, connection) {
+                // Named by the peer, so not part of the answer.
+                judged.withdraw(&hello);
                 actor.accept(peer, &hello, judged, ctx);
                 actor.greet_for_the_rest(peer, &hello, ctx);
             }
@@ -293,27 +322,16 @@ impl Handler<Event> for Node {
             TransportEvent::Announced { peer, announce } => {
                 let Some(dataset) = DatasetId::from_wire(announce.dataset.as_ref()) else { return };
                 let accepted = self.peers.get(&peer).is_some_and(|session| session.accepted.contains(&dataset));
-                let running = self.datasets.get(&dataset).and_then(crate::dataset::DatasetHandle::running_now);
-                if let (true, Some(running)) = (accepted, running) {
+                if let (true, Some(running)) = (accepted, self.datasets.running_now(&dataset)) {
                     running.sync.do_send(Announced { peer, announce });
                 }
             }
-            TransportEvent::NotAllowed { peer } => self.peer_not_allowed(peer),
+            TransportEvent::TurnedAway { peer, refusal } => self.kept_out(peer, &refusal),
             TransportEvent::RoundTrip { peer, rtt } => {
                 if let Some(session) = self.peers.get_mut(&peer) {
                     session.rtt = Some(rtt);
                 }
             }
-        }
-    }
-}
-
-impl Handler<DatasetReady> for Node {
-    type Result = ();
-    fn handle(&mut self, DatasetReady(dataset): DatasetReady, ctx: &mut Context<Self>) {
-        let connected: Vec<PeerId> = self.peers.iter().filter(|(_, s)| s.connected).map(|(peer, _)| *peer).collect();
-        for peer in connected {
-            self.greet(peer, vec![dataset.clone()], ctx);
         }
     }
 }
@@ -329,7 +347,7 @@ impl Handler<AskPeers> for Node {
             addresses: session.addresses.iter().cloned().collect(),
             refused: session.turned_away.clone(),
             datasets: match &session.turned_away {
-                Some(reason) => self.datasets.keys().map(|dataset| refused_dataset((dataset, reason))).collect(),
+                Some(reason) => self.datasets.names().iter().map(|dataset| refused_dataset((dataset, reason))).collect(),
                 None => session.refused.iter().map(refused_dataset).collect(),
             },
         };

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anabranch_protocol::handshake::judge;
+use anabranch_protocol::handshake::{judge, may_take_on};
 use anabranch_protocol::id::{DatasetId, Incarnation, PeerId};
 use anabranch_protocol::network_key::Challenge;
-use anabranch_protocol::wire::{DatasetHello, DatasetReply, Refusal, RefusalCode};
+use anabranch_protocol::wire::{DatasetHello, DatasetReply, Hello, Refusal, RefusalCode};
 use futures::future::join_all;
 use tokio::sync::oneshot;
 
@@ -30,6 +30,8 @@ pub(super) struct PeerSession {
     /// Refused datasets that will be asked about again: one time each, or two nodes that refuse each other would double their
     /// questions with every answer.
     pub retried: BTreeSet<DatasetId>,
+    /// What the peer has to be told that it is not synced with it any more.
+    pub withdrawing: Vec<DatasetReply>,
     /// Datasets whose `Hello` was not answered yet.
     pub unanswered: BTreeSet<DatasetId>,
     /// What the peer's next `Hello` has to answer, where there are network keys.
@@ -51,12 +53,21 @@ impl PeerSession {
     pub fn is_other_store(&self, incarnation: Incarnation) -> bool {
         self.incarnation.is_some_and(|known| known != incarnation)
     }
+
+    /// Forgets a dataset; whether it was synced.
+    pub fn forget(&mut self, dataset: &DatasetId) -> bool {
+        self.refused.remove(dataset);
+        self.retried.remove(dataset);
+        self.unanswered.remove(dataset);
+        self.greet_next.remove(dataset);
+        self.accepted.remove(dataset)
+    }
 }
 
 /// How the datasets of a peer's `Hello` were judged.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
-    /// Ours, for those that were accepted.
+    /// Ours, for those that were accepted, and for those whose lineage the peer may take on.
     pub ours: Vec<DatasetHello>,
     /// Theirs, for those that were accepted.
     pub accepted: Vec<(DatasetId, DatasetHello)>,
@@ -71,6 +82,21 @@ impl Judged {
             |(dataset, refusal): &(DatasetId, Refusal)| DatasetReply { dataset: dataset.to_wire(), refusal: refusal.clone() };
         self.refused.iter().map(reply).collect()
     }
+
+    /// Adds what the peer withdraws.
+    pub fn withdraw(&mut self, hello: &Hello) {
+        for reply in &hello.withdrawn {
+            self.refused.extend(DatasetId::from_wire(reply.dataset.as_ref()).map(|dataset| (dataset, reply.refusal.by_peer())));
+        }
+    }
+}
+
+/// What comes of one dataset of a `Hello`.
+enum Verdict {
+    Accepted(DatasetHello),
+    /// Only its lineage is in the way, and the peer may take on ours once it knows it.
+    Offered(DatasetHello, Refusal),
+    Refused(Refusal),
 }
 
 /// How long a `Hello` waits for a dataset that is being opened. Peers are greeted for it anew once it runs, so that the others
@@ -80,9 +106,10 @@ const OPENING_PATIENCE: Duration = Duration::from_secs(1);
 /// How this node introduces one of its datasets; `None` while it does not run.
 async fn introduce(datasets: &Datasets, dataset: &DatasetId) -> Option<DatasetHello> {
     let introduced = async {
-        let running = datasets.get(dataset)?.running().await.ok()?;
+        let handle = datasets.get(dataset)?;
+        let sync = handle.running().await.ok()?.sync;
         let (reply, hello) = oneshot::channel();
-        running.sync.do_send(Introduce(reply));
+        sync.do_send(Introduce(reply));
         hello.await.ok()
     };
     tokio::time::timeout(OPENING_PATIENCE, introduced).await.ok().flatten()
@@ -103,30 +130,46 @@ pub(super) async fn judge_all(datasets: &Datasets, peer: PeerId, theirs: Vec<Dat
     let verdicts = named.map(|(dataset, hello)| async { (verdict(datasets, &dataset, &hello).await, dataset, hello) });
     for (verdict, dataset, hello) in join_all(verdicts).await {
         match verdict {
-            Ok(ours) => {
+            Verdict::Accepted(ours) => {
                 judged.ours.push(ours);
                 judged.accepted.push((dataset, hello));
             }
-            Err(refusal) => judged.refused.push((dataset, refusal)),
+            Verdict::Offered(ours, refusal) => {
+                judged.ours.push(ours);
+                judged.refused.push((dataset, refusal));
+            }
+            Verdict::Refused(refusal) => judged.refused.push((dataset, refusal)),
         }
     }
     judged
 }
 
-async fn verdict(datasets: &Datasets, dataset: &DatasetId, theirs: &DatasetHello) -> Result<DatasetHello, Refusal> {
-    if !datasets.contains_key(dataset) {
-        let reason = format!("no dataset {dataset} on this node");
-        return Err(Refusal::new(RefusalCode::UnknownDataset, reason));
+async fn verdict(datasets: &Datasets, dataset: &DatasetId, theirs: &DatasetHello) -> Verdict {
+    let refused = |code, reason| Verdict::Refused(Refusal::new(code, reason));
+    let Some(handle) = datasets.get(dataset) else {
+        return refused(RefusalCode::UnknownDataset, datasets.absence(dataset).unwrap_or_default());
+    };
+    let Some(ours) = introduce(datasets, dataset).await else {
+        return refused(RefusalCode::Unavailable, format!("dataset {dataset} does not run now"));
+    };
+    match judge(&ours, theirs) {
+        Ok(()) => Verdict::Accepted(ours),
+        Err(refusal) if refusal.code == RefusalCode::Lineage && may_take_on(theirs, &ours) => Verdict::Offered(ours, refusal),
+        Err(refusal) if refusal.code == RefusalCode::Lineage && may_take_on(&ours, theirs) => {
+            // Greeted anew once the store has it.
+            let taken = handle.take_on(theirs.lineage).await;
+            Verdict::Refused(if taken { Refusal::new(RefusalCode::Unavailable, TAKES_ON) } else { refusal })
+        }
+        Err(refusal) => Verdict::Refused(refusal),
     }
-    let ours = introduce(datasets, dataset).await;
-    let ours = ours.ok_or_else(|| Refusal::new(RefusalCode::Unavailable, format!("dataset {dataset} does not run now")))?;
-    judge(&ours, theirs).map(|()| ours)
 }
+
+const TAKES_ON: &str = "the dataset is empty and takes on the other one's lineage now";
 
 /// Tells the datasets' sync actors whom they may sync with.
 pub(super) fn admit(datasets: &Datasets, peer: PeerId, accepted: Vec<(DatasetId, DatasetHello)>) {
     for (dataset, hello) in accepted {
-        if let Some(running) = datasets.get(&dataset).and_then(crate::dataset::DatasetHandle::running_now) {
+        if let Some(running) = datasets.running_now(&dataset) {
             running.sync.do_send(Accepted { peer, hello });
         }
     }

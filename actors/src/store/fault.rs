@@ -9,7 +9,7 @@
 //!
 //! | part | values |
 //! |---|---|
-//! | call | `open`, `get`, `scan` (also for `last`), `put`, `delete`, `barrier` |
+//! | call | `open`, `get`, `scan` (also for `last`), `put`, `delete`, `barrier`; or an actor's moment, `clock.timer` say: see [`crate::probe`] |
 //! | fault | `error`, `enospc`, `corrupt`, `delay` (with `ms`), `panic`, `hang` (until the rule is gone) |
 //! | `when` | strike `before` the call reaches the wrapped store (default), or `after` it succeeded there |
 //! | `after` | let this many calls pass first, counted from when the rule was set; default 0 |
@@ -63,7 +63,7 @@ fn refuse_open(fault: Option<Fault>, dir: &Path) -> Result<(), OpenError> {
     let dir = dir.display().to_string();
     match fault {
         None => Ok(()),
-        Some(Fault::NoSpace) => Err(OpenError::Io { dir, reason: "no space left on the disk (injected)".to_owned() }),
+        Some(Fault::NoSpace) => Err(OpenError::NoSpace(dir)),
         Some(Fault::Corrupt) => Err(OpenError::Corrupt { dir, reason: "injected".to_owned() }),
         Some(_) => Err(OpenError::Io { dir, reason: "injected".to_owned() }),
     }

@@ -50,6 +50,17 @@ impl MemoryEngine {
         self.crash(dir, || split_mix(&mut state) & 1 == 1);
     }
 
+    /// A snapshot of the machine's disks as they are now, as a virtual machine is rolled back to one.
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        let copied = |(dir, disk): (&PathBuf, &Arc<Mutex<Disk>>)| {
+            let mut disk = locked(disk).clone();
+            disk.open = false;
+            (dir.clone(), Arc::new(Mutex::new(disk)))
+        };
+        Self { disks: Arc::new(Mutex::new(locked(&self.disks).iter().map(copied).collect())) }
+    }
+
     fn disk(&self, dir: &Path) -> Arc<Mutex<Disk>> {
         Arc::clone(locked(&self.disks).entry(dir.to_path_buf()).or_default())
     }
@@ -80,7 +91,7 @@ fn split_mix(state: &mut u64) -> u64 {
 }
 
 /// What one directory holds: the rows as the process sees them, and how to get back to the last barrier.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Disk {
     rows: Rows,
     /// Values at the last barrier of the keys written since. Cheaper than a second copy of all rows.

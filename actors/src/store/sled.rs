@@ -182,7 +182,8 @@ impl Opening {
     }
 
     fn io(&self, error: &io::Error) -> OpenError {
-        OpenError::Io { dir: self.dir.display().to_string(), reason: error.to_string() }
+        let dir = self.dir.display().to_string();
+        if is_full(error) { OpenError::NoSpace(dir) } else { OpenError::Io { dir, reason: error.to_string() } }
     }
 
     fn corrupt(&self, reason: String) -> OpenError {
@@ -364,10 +365,11 @@ fn store_error(error: sled::Error) -> StoreError {
 }
 
 fn io_error(error: &io::Error) -> StoreError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::NoSpace,
-        _ => StoreError::Io(error.to_string()),
-    }
+    if is_full(error) { StoreError::NoSpace } else { StoreError::Io(error.to_string()) }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

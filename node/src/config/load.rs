@@ -16,7 +16,13 @@ pub(super) const ENV_LEVEL: &str = "__";
 
 /// Reads `file` if there is one, and the environment over it.
 pub fn load(file: Option<&Path>) -> Result<Page, ConfigError> {
-    layers(file)?.extract().map_err(|error| ConfigError(sentence(error, file)))
+    layers(file)?.extract().map_err(|error: figment::Error| {
+        let from_environment = error.metadata.as_ref().is_some_and(|metadata| metadata.name.contains("environment"));
+        match file {
+            Some(file) if !from_environment => sentence(error, &file.display().to_string()),
+            _ => sentence(error, &format!("environment variables {ENV_PREFIX}…")),
+        }
+    })
 }
 
 /// `file` and the environment over it, unread.
@@ -29,26 +35,21 @@ pub(super) fn layers(file: Option<&Path>) -> Result<Figment, ConfigError> {
     Ok(Figment::from(Toml::string(&text)).merge(Env::prefixed(ENV_PREFIX).split(ENV_LEVEL)))
 }
 
-/// One sentence about the first thing that is wrong.
-fn sentence(error: figment::Error, file: Option<&Path>) -> String {
-    let Some(error) = error.into_iter().next() else { return "the configuration can't be read".to_owned() };
-    let from_environment = error.metadata.as_ref().is_some_and(|metadata| metadata.name.contains("environment"));
-    let source = match file {
-        Some(file) if !from_environment => file.display().to_string(),
-        _ => format!("environment variables {ENV_PREFIX}…"),
-    };
+/// One sentence about the first thing that is wrong in `source`.
+pub fn sentence(error: figment::Error, source: &str) -> ConfigError {
+    let Some(error) = error.into_iter().next() else { return ConfigError(format!("{source} can't be read")) };
     let path = error.path.join(".");
-    match &error.kind {
+    ConfigError(match &error.kind {
         Kind::UnknownField(key, known) => {
             let (table, key) = path.rsplit_once('.').map_or((path.as_str(), key.as_str()), |(table, last)| {
                 if last == key { (table, key.as_str()) } else { (path.as_str(), key.as_str()) }
             });
             let table = if table == key { "" } else { table };
-            unknown_key(table, key, known, &source)
+            unknown_key(table, key, known, source)
         }
         kind if path.is_empty() => format!("{source}: {kind}"),
         kind => format!("{source}: `{path}`: {kind}"),
-    }
+    })
 }
 
 fn unknown_key(table: &str, key: &str, known: &[&str], source: &str) -> String {

@@ -2,21 +2,21 @@
 //! it counts on it.
 
 use super::ConfigError;
-use super::page::{DatasetPage, EVERYTHING, PEER_LEASE, Page, SyncPage};
+use super::page::{DatasetPage, PEER_LEASE, Page, SyncPage};
 
 /// Refuses the first setting of the page that this version can't honour.
 pub fn refuse(page: &Page) -> Result<(), ConfigError> {
-    let settings = [("mdns", page.mdns)];
-    refuse_first("", &settings)?;
+    if page.mdns && !cfg!(feature = "mdns") {
+        return Err(ConfigError("`mdns`: this build has no mDNS (the cargo feature `mdns` is off): leave it out".to_owned()));
+    }
     page.datasets.iter().try_for_each(|(name, dataset)| refuse_in_dataset(name, dataset))
 }
 
-fn refuse_in_dataset(name: &str, dataset: &DatasetPage) -> Result<(), ConfigError> {
-    let everything = |words: &[String]| matches!(words, [word] if word == EVERYTHING);
+/// Refuses the first setting of a dataset that this version can't honour.
+pub fn refuse_in_dataset(name: &str, dataset: &DatasetPage) -> Result<(), ConfigError> {
     let default = SyncPage::default();
     let sync = &dataset.sync;
     let settings = [
-        ("collections_max", !everything(&dataset.collections_max)),
         ("policy", dataset.policy.values().any(|policy| policy != "lww")),
         ("images_before", !dataset.images_before.is_empty()),
         ("peer_lease", dataset.peer_lease != PEER_LEASE),

@@ -8,8 +8,16 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::swarm::SwarmLimits;
+
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where a node listens for peers without a word of configuration.
+#[cfg(feature = "quic")]
+const LISTEN: &[&str] = &["/ip4/127.0.0.1/tcp/4001", "/ip4/127.0.0.1/udp/4001/quic-v1"];
+#[cfg(not(feature = "quic"))]
+const LISTEN: &[&str] = &["/ip4/127.0.0.1/tcp/4001"];
 
 /// The whole page.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -31,6 +39,7 @@ pub struct Page {
     pub http: HttpPage,
     pub access: AccessPage,
     pub features: FeaturesPage,
+    pub limits: LimitsPage,
     pub datasets: BTreeMap<String, DatasetPage>,
 }
 
@@ -38,7 +47,7 @@ impl Default for Page {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from("./anabranch-data"),
-            listen: vec!["/ip4/127.0.0.1/tcp/4001".to_owned()],
+            listen: LISTEN.iter().map(|&address| address.to_owned()).collect(),
             peers: Vec::new(),
             mdns: false,
             network_key_file: Vec::new(),
@@ -47,6 +56,7 @@ impl Default for Page {
             http: HttpPage::default(),
             access: AccessPage::default(),
             features: FeaturesPage::default(),
+            limits: LimitsPage::default(),
             datasets: BTreeMap::new(),
         }
     }
@@ -77,6 +87,50 @@ pub struct AccessPage {
     pub deny: Vec<String>,
 }
 
+/// `[limits]`: what peers may take of the node.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsPage {
+    pub connections_max: u32,
+    pub connections_per_peer_max: u32,
+    /// Of the process; past it no further connection is taken or made.
+    pub memory_max: Option<ByteSize>,
+    /// Of one peer, per second.
+    pub hello_rate_max: u32,
+    /// Of one peer, at once.
+    pub hello_burst_max: u32,
+    /// Of one peer, per second.
+    pub request_rate_max: u32,
+    /// Of one peer, per second.
+    pub announce_rate_max: u32,
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
+    pub request_timeout: Duration,
+    /// Of one page.
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
+    pub transfer_timeout: Duration,
+    /// How long a peer that broke the rules is left alone.
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
+    pub shut_out_time: Duration,
+}
+
+impl Default for LimitsPage {
+    fn default() -> Self {
+        let limits = SwarmLimits::default();
+        Self {
+            connections_max: limits.connections_max,
+            connections_per_peer_max: limits.connections_per_peer_max,
+            memory_max: None,
+            hello_rate_max: limits.hello_rate_max.get(),
+            hello_burst_max: limits.hello_burst_max.get(),
+            request_rate_max: limits.request_rate_max.get(),
+            announce_rate_max: limits.announce_rate_max.get(),
+            request_timeout: limits.request_timeout,
+            transfer_timeout: limits.bulk_timeout,
+            shut_out_time: limits.refused_for,
+        }
+    }
+}
+
 /// `[features]`
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -98,6 +152,8 @@ pub struct DatasetPage {
     pub kind: String,
     pub engine: String,
     pub enabled: bool,
+    /// `new`, or 32 hex digits. Left out: what the store has, or takes on from its peers.
+    pub lineage: Option<String>,
     #[serde(deserialize_with = "words")]
     pub collections: Vec<String>,
     #[serde(deserialize_with = "words")]
@@ -128,6 +184,7 @@ impl Default for DatasetPage {
             kind: "documents".to_owned(),
             engine: "sled".to_owned(),
             enabled: true,
+            lineage: None,
             collections: Vec::new(),
             collections_max: vec![EVERYTHING.to_owned()],
             policy: BTreeMap::new(),

@@ -11,7 +11,8 @@ use super::{ConfigError, HttpConfig};
 /// Shortest token: one that is guessed in a day protects nothing.
 const TOKEN_BYTES_MIN: usize = 16;
 
-/// Reads an address that this version can dial or listen on: an IP address and a TCP port, and `/p2p/…` after it.
+/// Reads an address that this build can dial or listen on: an IP address and a TCP port, or a UDP port and `/quic-v1` where the
+/// build has QUIC, and `/p2p/…` after it.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -20,10 +21,16 @@ pub fn multiaddr(text: &str) -> Result<Multiaddr, String> {
     let mut parts = address.iter();
     match (parts.next(), parts.next()) {
         (Some(Protocol::Ip4(_) | Protocol::Ip6(_)), Some(Protocol::Tcp(_))) => {}
+        (Some(Protocol::Ip4(_) | Protocol::Ip6(_)), Some(Protocol::Udp(_))) => match parts.next() {
+            Some(Protocol::QuicV1) if cfg!(feature = "quic") => {}
+            Some(Protocol::QuicV1) => {
+                return Err("this build has no QUIC (the cargo feature `quic` is off): use /tcp/".to_owned());
+            }
+            _ => return Err("after a UDP port /quic-v1 must follow".to_owned()),
+        },
         (Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)), _) => {
             return Err("names are not supported by this version yet: write the IP address".to_owned());
         }
-        (_, Some(Protocol::Udp(_))) => return Err("QUIC is not supported by this version yet: use /tcp/".to_owned()),
         _ => return Err("write it like /ip4/192.0.2.1/tcp/4001".to_owned()),
     }
     match (parts.next(), parts.next()) {

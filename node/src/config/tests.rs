@@ -44,12 +44,10 @@ fn with_dataset_flags_exactly_those_run() {
 #[test]
 fn what_would_have_no_effect_is_refused() {
     for toml in [
-        "mdns = true",
         "[datasets.a]\npolicy = { default = 'lww', customers = 'merge' }",
         "[datasets.a]\nimages_before = ['x']",
         "[datasets.a]\nretention = { age = '7d' }",
         "[datasets.a.sync]\nbandwidth_max = '8MiB'",
-        "listen = ['/ip4/127.0.0.1/udp/4001/quic-v1']",
     ] {
         let message = refused(toml);
         assert!(message.contains("not supported by this version yet"), "{toml}: {message}");
@@ -116,4 +114,59 @@ fn bounds_and_contradictions_name_both_values() {
     assert!(refused("[datasets.a]\ncollections = ['_control']").contains("reserved"));
     assert!(refused("[datasets.A]").contains("dataset name"));
     assert!(refused("[features]\nmulti_dataset = false\n[datasets.a]").contains("multi_dataset"));
+}
+
+#[test]
+fn an_address_is_tcp_or_quic_where_the_build_has_it() {
+    let listen = |address: &str| judge(&format!("listen = ['{address}']"), Overrides::default());
+    let quic = "/ip4/127.0.0.1/udp/4001/quic-v1";
+    let listens_by_default = judge("", Overrides::default()).unwrap().listen.iter().any(|address| address.to_string() == quic);
+    assert_eq!(listens_by_default, cfg!(feature = "quic"));
+    match listen(quic) {
+        Ok(config) => assert!(cfg!(feature = "quic") && config.listen[0].to_string() == quic),
+        Err(error) => assert!(!cfg!(feature = "quic") && error.0.contains("cargo feature `quic`"), "{error}"),
+    }
+    assert!(listen("/ip4/127.0.0.1/udp/4001").unwrap_err().0.contains("quic-v1"));
+    assert!(listen("/ip4/127.0.0.1/tcp/4001/ws").unwrap_err().0.contains("/p2p/"));
+}
+
+#[test]
+fn limits_are_taken_over_and_held_to_their_bounds() {
+    let limits = judge("[limits]\nconnections_max = 7\nmemory_max = '1GiB'\ntransfer_timeout = '2s'", Overrides::default())
+        .unwrap()
+        .limits;
+    assert_eq!((limits.connections_max, limits.memory_max, limits.bulk_timeout), (7, Some(1 << 30), Duration::from_secs(2)));
+    assert_eq!(limits.connections_per_peer_max, crate::swarm::SwarmLimits::default().connections_per_peer_max);
+    assert!(refused("[limits]\nhello_rate_max = 0").contains("hello_rate_max"));
+    assert!(refused("[limits]\nmemory_max = '1KiB'").contains("64.0 MiB"));
+    assert!(refused("[limits]\ntransfer_timeout = '1ms'").contains("100ms"));
+}
+
+#[test]
+fn mdns_is_taken_where_the_build_has_it() {
+    assert_eq!(judge("mdns = true", Overrides::default()).is_ok(), cfg!(feature = "mdns"));
+    assert!(!judge("", Overrides::default()).unwrap().mdns);
+}
+
+#[test]
+fn what_does_not_run_is_known_and_says_why() {
+    let toml = "[datasets.primary]\n[datasets.logs]\nkind = 'append'\nenabled = false\n[datasets.more]";
+    let config = judge(toml, Overrides::default()).unwrap();
+    let logs = &config.disabled[&DatasetId::new("logs").unwrap()];
+    assert_eq!((config.datasets.len(), config.disabled.len(), logs.kind), (2, 1, anabranch_protocol::wire::Kind::Append));
+    assert!(logs.reason.contains("datasets.logs.enabled"), "{}", logs.reason);
+    let config = judge(&format!("{toml}\n[features]\nmulti_dataset = false"), Overrides::default()).unwrap();
+    assert_eq!((config.datasets.len(), config.disabled.len()), (1, 2));
+    assert_eq!(config.disabled[&DatasetId::new("more").unwrap()].reason, ONLY_PRIMARY);
+    assert!(refused("[datasets.a]\n[datasets.b]\nenabled = false\nkind = 'x'").contains("kind"));
+}
+
+#[test]
+fn a_lineage_is_new_or_spelled_out() {
+    let lineage_of = |text: &str| judge(&format!("[datasets.a]\nlineage = '{text}'"), Overrides::default());
+    let setting = |text: &str| lineage_of(text).unwrap().datasets[&DatasetId::new("a").unwrap()].lineage;
+    assert_eq!(setting("new"), LineageSetting::New);
+    assert_eq!(setting(&"0a".repeat(16)), LineageSetting::Fixed(Lineage([0x0a; 16])));
+    assert!(lineage_of("0a").unwrap_err().0.contains("32 lower-case hex digits"));
+    assert!(lineage_of(&"00".repeat(16)).unwrap_err().0.contains("leave it out"));
 }

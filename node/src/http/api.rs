@@ -1,6 +1,5 @@
 //! What every handler needs.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use tokio::sync::watch;
 use super::NodePage;
 use super::body::BodyBudget;
 use super::problem::Problem;
+use crate::hosting::Hosting;
 use crate::network::Network;
 
 /// The node as HTTP sees it.
@@ -26,8 +26,8 @@ pub struct Api {
     pub network: Arc<dyn Network>,
     /// Tells the time; keys chosen here sort by it.
     pub clock: Arc<dyn Clock>,
-    /// Datasets of this node.
-    pub kinds: BTreeMap<DatasetId, Kind>,
+    /// Creates and deletes datasets.
+    pub hosting: Hosting,
     /// Where HTTP really listens.
     pub addr: SocketAddr,
     /// What `Authorization: Bearer` must hold, where a token is set.
@@ -64,7 +64,7 @@ impl Api {
 
     /// What a dataset of this node holds.
     pub(super) fn kind(&self, dataset: &DatasetId) -> Result<Kind, Problem> {
-        self.kinds.get(dataset).copied().ok_or_else(|| Problem::unknown_dataset(dataset.as_str()))
+        self.node.kind(dataset).ok_or_else(|| Problem::unknown_dataset(dataset.as_str()))
     }
 
     pub(super) async fn write(&self, dataset: &DatasetId, request: WriteRequest) -> Result<Written, Problem> {

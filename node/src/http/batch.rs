@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::{Api, body, target};
 
 pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
-    let body = body::read(&mut payload, body::BATCH_BODY_MAX, &api.bodies).await?;
+    let body = body::read(&request, &mut payload, body::BATCH_BODY_MAX, &api.bodies).await?;
     let options = unconditional_write(&request)?;
     let dataset = target::dataset(&request)?;
     let kind = api.kind(&dataset)?;

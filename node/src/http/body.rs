@@ -1,15 +1,17 @@
 //! Request bodies: read whole up to a limit, and drained a little further so that a client that is still sending can read why it
 //! was refused.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use actix_web::HttpRequest;
 use actix_web::web::Payload;
 use futures::StreamExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
+use super::target;
 
 /// Largest body that is one JSON value: JSON is at most about four times its CBOR in what people send.
 pub const VALUE_BODY_MAX: usize = 4 << 20;
@@ -21,13 +23,35 @@ const BODIES_KIB_MAX: usize = 64 << 10;
 const DRAIN_BYTES_MAX: usize = 16 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What all bodies together may take.
-#[derive(Debug, Clone)]
-pub struct BodyBudget(Arc<Semaphore>);
+/// What all bodies together may take. A dataset may take no more than it leaves free (the dynamic thresholds of Choudhury and Hahne,
+/// 1998): one that is flooded gets half of all, two get a third each, and there is always room for the others.
+#[derive(Debug, Clone, Default)]
+pub struct BodyBudget(Arc<Mutex<BTreeMap<String, usize>>>);
 
-impl Default for BodyBudget {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BODIES_KIB_MAX)))
+impl BodyBudget {
+    fn taken(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, owner: &str, kib: usize) -> bool {
+        let mut taken = self.taken();
+        let free = BODIES_KIB_MAX.saturating_sub(taken.values().sum());
+        let own = taken.get(owner).copied().unwrap_or(0);
+        let fits = own + kib <= free.saturating_sub(kib);
+        if fits {
+            taken.insert(owner.to_owned(), own + kib);
+        }
+        fits
+    }
+
+    fn give_back(&self, owner: &str, kib: usize) {
+        let mut taken = self.taken();
+        if let Some(own) = taken.get_mut(owner) {
+            *own = own.saturating_sub(kib);
+            if *own == 0 {
+                taken.remove(owner);
+            }
+        }
     }
 }
 
@@ -35,8 +59,15 @@ impl Default for BodyBudget {
 #[derive(Debug)]
 pub struct Body {
     bytes: Vec<u8>,
-    shares: Vec<OwnedSemaphorePermit>,
+    budget: BodyBudget,
+    owner: String,
     kib: usize,
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.budget.give_back(&self.owner, self.kib);
+    }
 }
 
 impl Deref for Body {
@@ -48,12 +79,13 @@ impl Deref for Body {
 
 impl Body {
     /// Takes a chunk in; `false` where the budget is spent.
-    fn take(&mut self, chunk: &[u8], budget: &BodyBudget) -> bool {
+    fn take(&mut self, chunk: &[u8]) -> bool {
         let kib = (self.bytes.len() + chunk.len()).div_ceil(1 << 10);
-        let more = u32::try_from(kib - self.kib).unwrap_or(u32::MAX);
+        let more = kib - self.kib;
         if more > 0 {
-            let Ok(share) = budget.0.clone().try_acquire_many_owned(more) else { return false };
-            self.shares.push(share);
+            if !self.budget.take(&self.owner, more) {
+                return false;
+            }
             self.kib = kib;
         }
         self.bytes.extend_from_slice(chunk);
@@ -61,9 +93,10 @@ impl Body {
     }
 }
 
-/// The whole body.
-pub async fn read(payload: &mut Payload, limit: usize, budget: &BodyBudget) -> Result<Body, Problem> {
-    let mut body = Body { bytes: Vec::new(), shares: Vec::new(), kib: 0 };
+/// The whole body of a request, on the account of the dataset that its path names.
+pub async fn read(request: &HttpRequest, payload: &mut Payload, limit: usize, budget: &BodyBudget) -> Result<Body, Problem> {
+    let owner = target::dataset(request).map_or_else(|_| String::new(), |dataset| dataset.to_string());
+    let mut body = Body { bytes: Vec::new(), budget: budget.clone(), owner, kib: 0 };
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| Problem::bad_request(format!("the body broke off: {error}")))?;
         if body.bytes.len() + chunk.len() > limit {
@@ -71,7 +104,7 @@ pub async fn read(payload: &mut Payload, limit: usize, budget: &BodyBudget) -> R
             drain(payload).await;
             return Err(Problem::too_large(format!("the body is over the limit of {limit} bytes; nothing was written")));
         }
-        if !body.take(&chunk, budget) {
+        if !body.take(&chunk) {
             drop(body);
             drain(payload).await;
             return Err(Problem::busy("the bodies of requests under way take all the memory they may; nothing was written"));
@@ -93,4 +126,24 @@ pub async fn drain(payload: &mut Payload) {
     };
     // Past the time limit the answer is sent all the same.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, discard).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flooded_dataset_leaves_room_for_the_others() {
+        let budget = BodyBudget::default();
+        let flood = |owner: &str| std::iter::from_fn(|| budget.take(owner, 1_024).then_some(1)).count();
+        assert_eq!(flood("a"), 32);
+        assert_eq!(flood("b"), 16);
+        assert!(budget.take("c", 4_096) && !budget.take("a", 1));
+        budget.give_back("c", 4_096);
+        budget.give_back("b", 16 << 10);
+        budget.give_back("a", 32 << 10);
+        assert!(budget.taken().is_empty());
+        // The largest body there is fits at any time at which nobody floods.
+        assert!(budget.take("a", BATCH_BODY_MAX >> 10));
+    }
 }

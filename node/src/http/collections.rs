@@ -1,7 +1,8 @@
-//! `GET …/collections`: registered and local-only collections.
+//! `GET …/collections`: registered and local-only collections; `PUT` and `DELETE …/collections/{c}`: register and unregister one.
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use anabranch_actors::api::{CollectionInfo, Coverage};
 use serde::Serialize;
 
 use super::problem::Problem;
@@ -12,16 +13,53 @@ struct Row {
     collection: String,
     registered: bool,
     documents: u64,
+    /// `complete`, `importing`, `frozen` or `absent`.
+    coverage: &'static str,
+    /// Commits whose sections have to be pulled, while it is imported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remaining_commits: Option<u64>,
+    reason: Option<String>,
+}
+
+impl From<CollectionInfo> for Row {
+    fn from(info: CollectionInfo) -> Self {
+        let remaining_commits = if let Coverage::Importing { missing } = info.coverage { Some(missing) } else { None };
+        Self {
+            collection: info.collection.to_string(),
+            registered: info.registered,
+            documents: info.documents,
+            coverage: info.coverage.as_str(),
+            remaining_commits,
+            reason: info.reason,
+        }
+    }
 }
 
 pub async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let dataset = target::dataset(&request)?;
     api.kind(&dataset)?;
     let collections = api.node.collections(&dataset).await.map_err(|error| Problem::of_dataset(&error))?;
-    let row = |info: anabranch_actors::api::CollectionInfo| Row {
-        collection: info.collection.to_string(),
-        registered: info.registered,
-        documents: info.documents,
-    };
-    Ok(HttpResponse::Ok().json(collections.into_iter().map(row).collect::<Vec<_>>()))
+    Ok(HttpResponse::Ok().json(collections.into_iter().map(Row::from).collect::<Vec<_>>()))
+}
+
+/// 201 if it is registered by this, 200 if it was.
+pub async fn register(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let (dataset, collection) = (target::dataset(&request)?, target::collection(&request)?);
+    api.kind(&dataset)?;
+    let registered = api.node.register(&dataset, &collection).await;
+    let new = registered.map_err(|error| Problem::of_registration(&error, &dataset))?;
+    let mut answer = if new { HttpResponse::Created() } else { HttpResponse::Ok() };
+    Ok(answer.json(serde_json::json!({ "collection": collection.as_str(), "registered": true })))
+}
+
+/// 200 if it is unregistered by this, 204 if it was not registered. What is here of it stays.
+pub async fn unregister(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let (dataset, collection) = (target::dataset(&request)?, target::collection(&request)?);
+    api.kind(&dataset)?;
+    let unregistered = api.node.unregister(&dataset, &collection).await;
+    let was = unregistered.map_err(|error| Problem::of_registration(&error, &dataset))?;
+    if !was {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "collection": collection.as_str(), "registered": false })))
 }

@@ -1,27 +1,55 @@
-//! `GET /v1/datasets` and `GET /v1/datasets/{d}`.
+//! `GET /v1/datasets`, `GET /v1/datasets/{d}`; `POST /v1/datasets` and `DELETE /v1/datasets/{d}`, which create and delete.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use actix_web::web::Data;
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use anabranch_actors::api::{DatasetContents, DatasetInfo};
+use anabranch_actors::api::{Counts, CreateError, DatasetContents, DatasetInfo, MessageBytes};
 use serde::Serialize;
+use serde_json::json;
 
 use super::operate::AsideRow;
 use super::problem::Problem;
-use super::{Api, target};
+use super::{Api, body, target};
+use crate::hosting::HostingError;
+
+/// A thousand collections of the longest names, and room for the rest.
+const DATASET_BODY_MAX: usize = 256 << 10;
 
 /// A dataset that can't tell what it holds has its contents left out.
 #[derive(Debug, Serialize)]
 struct Row {
     dataset_id: String,
     kind: String,
+    enabled: bool,
     state: &'static str,
     reason: Option<String>,
     restarts: u64,
     set_aside: Vec<AsideRow>,
+    counters: CountersRow,
     #[serde(flatten)]
     contents: Option<Contents>,
+}
+
+/// Since the node started.
+#[derive(Debug, Serialize)]
+struct CountersRow {
+    commits_written: u64,
+    commits_received: u64,
+    commits_refused: u64,
+    entries_written: u64,
+    entries_received: u64,
+    restarts: u64,
+    messages: BTreeMap<&'static str, MessageRow>,
+    refusals: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct MessageRow {
+    bytes_received: u64,
+    bytes_sent: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -37,6 +65,8 @@ struct Contents {
     held: Vec<Held>,
     received_commits: u64,
     refused_commits: u64,
+    /// 32 hex digits; zeros while the dataset is open to all.
+    lineage: String,
 }
 
 /// A writer whose commits wait because its clock is too far ahead of ours.
@@ -59,15 +89,86 @@ pub async fn show(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, 
     Ok(HttpResponse::Ok().json(row(info)))
 }
 
+pub async fn create(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
+    let body = body::read(&request, &mut payload, DATASET_BODY_MAX, &api.bodies).await?;
+    let body = serde_json::from_slice(&body).map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
+    // On its own: a client that goes away must not leave it half done.
+    let (hosting, node) = (api.hosting.clone(), api.node.clone());
+    let created = actix_web::rt::spawn(async move { hosting.create(&node, body).await }).await;
+    let dataset = created.map_err(interrupted)?.map_err(of_hosting)?;
+    let info = api.node.dataset(&dataset).await.map_err(|error| Problem::of_dataset(&error))?;
+    Ok(HttpResponse::Created().json(row(info)))
+}
+
+/// Its files are removed after the answer; under its name nothing is left when it comes.
+pub async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
+    let dataset = target::dataset(&request)?;
+    let (hosting, node, name) = (api.hosting.clone(), api.node.clone(), dataset.clone());
+    let deleted = actix_web::rt::spawn(async move { hosting.delete(&node, &name).await }).await;
+    let configured = deleted.map_err(interrupted)?.map_err(|error| of_hosting(error).in_dataset(&dataset))?;
+    let now = if configured {
+        "deleted; the configuration names it, so the next start of the node begins it anew, empty"
+    } else {
+        "deleted"
+    };
+    Ok(HttpResponse::Ok().json(json!({ "dataset_id": dataset.as_str(), "now": now, "configured": configured })))
+}
+
+fn interrupted(error: impl std::fmt::Display) -> Problem {
+    let title = "It was interrupted";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "interrupted", title, format!("how it ended is not known: {error}"))
+}
+
+fn of_hosting(error: HostingError) -> Problem {
+    let detail = error.to_string();
+    let problem = |status, name, title| Problem::new(status, name, title, detail.clone());
+    match error {
+        HostingError::Malformed(_) => Problem::bad_request(detail),
+        HostingError::OnlyPrimary => problem(StatusCode::FORBIDDEN, "only-primary", "This node runs only `primary`"),
+        HostingError::Create(CreateError::Exists(dataset)) => {
+            problem(StatusCode::CONFLICT, "dataset-exists", "The dataset exists").in_dataset(&dataset)
+        }
+        HostingError::Create(CreateError::TooMany { .. }) | HostingError::Cache { .. } => {
+            problem(StatusCode::CONFLICT, "too-many-datasets", "No room for another dataset")
+        }
+        HostingError::Create(CreateError::NoThread | CreateError::Stopping) => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "not-created", "The dataset can't be created now")
+                .retry_after(Duration::from_secs(5))
+        }
+        HostingError::PrimaryStays => problem(StatusCode::CONFLICT, "primary-stays", "`primary` can't be deleted"),
+        HostingError::Dataset(error) => Problem::of_dataset(&error),
+        HostingError::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            problem(StatusCode::INSUFFICIENT_STORAGE, "no-space", "No space left")
+        }
+        HostingError::Io(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "data-directory", "The data directory failed"),
+    }
+}
+
 fn row(info: DatasetInfo) -> Row {
     Row {
         dataset_id: info.dataset.to_string(),
         kind: info.kind.to_string(),
+        enabled: info.enabled,
         state: info.state.as_str(),
         reason: info.reason,
         restarts: info.restarts,
         set_aside: info.set_aside.into_iter().map(AsideRow::from).collect(),
+        counters: counters(info.counts, info.restarts),
         contents: info.contents.map(contents),
+    }
+}
+
+fn counters(counts: Counts, restarts: u64) -> CountersRow {
+    let message = |bytes: MessageBytes| MessageRow { bytes_received: bytes.received, bytes_sent: bytes.sent };
+    CountersRow {
+        commits_written: counts.commits_written,
+        commits_received: counts.commits_received,
+        commits_refused: counts.commits_refused,
+        entries_written: counts.entries_written,
+        entries_received: counts.entries_received,
+        restarts,
+        messages: counts.messages.into_iter().map(|(kind, bytes)| (kind, message(bytes))).collect(),
+        refusals: counts.refusals,
     }
 }
 
@@ -89,5 +190,6 @@ fn contents(contents: DatasetContents) -> Contents {
         held: held.collect(),
         received_commits: contents.received_commits,
         refused_commits: contents.refused_commits,
+        lineage: contents.lineage.to_string(),
     }
 }

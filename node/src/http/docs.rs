@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::{Api, body, target};
 
 pub async fn put(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
-    let body = body::read(&mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
+    let body = body::read(&request, &mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
     let place = Place::of(&request, &api)?;
     let op = Op::Put { key: target::key(&request)?, value: value(&body)?.encode() };
     let (written, confirmed) = place.write(&request, &api, op).await?;
@@ -24,7 +24,7 @@ pub async fn put(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> 
 }
 
 pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
-    let body = body::read(&mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
+    let body = body::read(&request, &mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
     let place = Place::of(&request, &api)?;
     let value = value(&body)?.encode();
     let op = match place.kind {
@@ -37,7 +37,7 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
 }
 
 pub async fn patch(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
-    let body = body::read(&mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
+    let body = body::read(&request, &mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
     let place = Place::of(&request, &api)?;
     let op = Op::Merge { key: target::key(&request)?, patch: value(&body)?, must_exist: true };
     let (written, confirmed) = place.write(&request, &api, op).await?;

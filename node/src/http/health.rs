@@ -47,19 +47,22 @@ impl Health {
             Err(_) => Self {
                 word: "unhealthy",
                 why: vec![format!("datasets did not answer within {PATIENCE:?}")],
-                not_running: api.kinds.keys().map(ToString::to_string).collect(),
+                not_running: api.node.enabled().iter().map(ToString::to_string).collect(),
             },
         }
     }
 
     fn of(datasets: &[DatasetInfo]) -> Self {
-        let (running, others): (Vec<_>, Vec<_>) = datasets.iter().partition(|info| info.state == DatasetState::Running);
+        // While collections are imported a dataset serves all that it has.
+        let serves = |info: &&DatasetInfo| matches!(info.state, DatasetState::Running | DatasetState::Importing);
+        let enabled = || datasets.iter().filter(|info| info.enabled);
+        let (running, others): (Vec<_>, Vec<_>) = enabled().partition(serves);
         let word = match (running.is_empty(), others.is_empty()) {
             (_, true) if running.iter().all(|info| info.reason.is_none()) => "healthy",
             (true, false) => "unhealthy",
             _ => "degraded",
         };
-        let why = datasets.iter().filter(|info| info.state != DatasetState::Running || info.reason.is_some()).map(|info| {
+        let why = enabled().filter(|info| info.state != DatasetState::Running || info.reason.is_some()).map(|info| {
             let reason = info.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             format!("{} is {}{reason}", info.dataset, info.state.as_str())
         });
@@ -78,10 +81,12 @@ mod tests {
         DatasetInfo {
             dataset: DatasetId::new(name).unwrap(),
             kind: Kind::Documents,
+            enabled: true,
             state,
             reason: reason.map(str::to_owned),
             restarts: 0,
             contents: None,
+            counts: anabranch_actors::api::Counts::default(),
             set_aside: Vec::new(),
         }
     }
@@ -97,6 +102,11 @@ mod tests {
             ("degraded", "b is failed: disk".into(), "b".into())
         );
         assert_eq!(Health::of(&[failed]).word, "unhealthy");
+        let off = DatasetInfo { enabled: false, ..info("c", DatasetState::Paused, Some("disabled")) };
+        let beside = Health::of(&[info("a", DatasetState::Running, None), off]);
+        assert_eq!((beside.word, beside.why.len(), beside.not_running.len()), ("healthy", 0, 0));
+        let importing = Health::of(&[info("a", DatasetState::Importing, Some("orders is imported"))]);
+        assert_eq!((importing.word, importing.not_running.len()), ("degraded", 0));
         let warned = Health::of(&[info("a", DatasetState::Running, Some("clock"))]);
         assert_eq!((warned.word, warned.not_running.len()), ("degraded", 0));
     }

@@ -50,8 +50,8 @@ pub async fn list(api: Data<Api>) -> HttpResponse {
 }
 
 /// The peer shows in the list once it is connected; that the address was taken is all that is known now.
-pub async fn dial(_: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
-    let body = body::read(&mut payload, DIAL_BODY_MAX, &api.bodies).await?;
+pub async fn dial(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
+    let body = body::read(&request, &mut payload, DIAL_BODY_MAX, &api.bodies).await?;
     let Dial { address } = serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("the body is not {{\"address\": MULTIADDR}}: {error}")))?;
     let parsed = crate::config::multiaddr(&address).map_err(|why| Problem::bad_request(format!("{address}: {why}")))?;

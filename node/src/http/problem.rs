@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, ResponseError};
-use anabranch_actors::api::{AfterError, DatasetError, WriteError};
+use anabranch_actors::api::{AfterError, DatasetError, RegistrationError, WriteError};
 use anabranch_protocol::id::{DatasetId, NameError};
 use anabranch_protocol::replica::WriteRefusal;
 use serde_json::{Map, Value as Json};
@@ -87,6 +87,22 @@ impl Problem {
         }
     }
 
+    /// Why a collection was not registered or unregistered.
+    pub fn of_registration(error: &RegistrationError, dataset: &DatasetId) -> Self {
+        let detail = error.to_string();
+        match error {
+            RegistrationError::Dataset(error) => Self::of_dataset(error),
+            RegistrationError::Refused(_) => {
+                Self::new(StatusCode::FORBIDDEN, "registration-refused", "The registration can't be changed so", detail)
+                    .in_dataset(dataset)
+            }
+            RegistrationError::Unknown(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "outcome-unknown", "The outcome is unknown", detail)
+                    .in_dataset(dataset)
+            }
+        }
+    }
+
     /// Why a write was not acknowledged.
     pub fn of_write(error: &WriteError, dataset: &DatasetId) -> Self {
         let detail = error.to_string();
@@ -108,7 +124,7 @@ impl Problem {
         let detail = error.to_string();
         match error {
             AfterError::Dataset(error) => return Self::of_dataset(error),
-            AfterError::Late { .. } => {
+            AfterError::Late { .. } | AfterError::Importing(_) => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, "not-arrived", "The write did not arrive in time", detail)
             }
             AfterError::OtherHistory => Self::new(StatusCode::CONFLICT, "other-history", "A token of another history", detail),

@@ -21,8 +21,8 @@ pub fn configure(app: &mut ServiceConfig) {
     path("/v1/peers", vec![get().to(peers::list), post().to(peers::dial)]);
     path("/v1/peers/{peer}", vec![delete().to(not_yet)]);
     path("/v1/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
-    path("/v1/datasets", vec![get().to(datasets::list), post().to(not_yet)]);
-    path("/v1/datasets/{d}", vec![get().to(datasets::show), delete().to(not_yet)]);
+    path("/v1/datasets", vec![get().to(datasets::list), post().to(datasets::create)]);
+    path("/v1/datasets/{d}", vec![get().to(datasets::show), delete().to(datasets::delete)]);
     path("/v1/datasets/{d}/restart", vec![post().to(operate::restart)]);
     path("/v1/datasets/{d}/pause", vec![post().to(operate::pause)]);
     path("/v1/datasets/{d}/resume", vec![post().to(operate::resume)]);
@@ -34,7 +34,7 @@ pub fn configure(app: &mut ServiceConfig) {
     path("/v1/datasets/{d}/changes", vec![get().to(not_yet)]);
     path("/v1/datasets/{d}/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
     path("/v1/datasets/{d}/collections", vec![get().to(collections::list)]);
-    path("/v1/datasets/{d}/collections/{c}", vec![put().to(not_yet), delete().to(not_yet)]);
+    path("/v1/datasets/{d}/collections/{c}", vec![put().to(collections::register), delete().to(collections::unregister)]);
     for action in ["drop", "truncate", "rename"] {
         path(&format!("/v1/datasets/{{d}}/collections/{{c}}/{action}"), vec![post().to(not_yet)]);
     }

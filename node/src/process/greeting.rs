@@ -20,6 +20,9 @@ pub fn text(config: &Config, page: &NodePage, program: &str) -> String {
     for (id, dataset) in &config.datasets {
         lines.push(format!("dataset    {id} ({}) replicates {}", dataset.kind, replicated(dataset)));
     }
+    for (id, disabled) in &config.disabled {
+        lines.push(format!("dataset    {id} ({}) does not run; {}", disabled.kind, disabled.reason));
+    }
     lines.push(String::new());
     lines.push("A second node beside it:".to_owned());
     lines.push(format!("  {}", second_node(config, page, program)));
@@ -50,8 +53,9 @@ fn second_node(config: &Config, page: &NodePage, program: &str) -> String {
     let mut words = vec![program.to_owned(), "run".to_owned()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), quoted(&value)]);
     option("--data-dir", next_dir(&config.data_dir).display().to_string());
-    let first = config.listen.first().map_or_else(Multiaddr::empty, next_port);
-    option("--listen", first.to_string());
+    for address in &config.listen {
+        option("--listen", next_port(address).to_string());
+    }
     let mut http = config.http.addr;
     http.set_port(next(http.port()));
     option("--http", http.to_string());
@@ -89,7 +93,12 @@ fn next(port: u16) -> u16 {
 }
 
 fn next_port(address: &Multiaddr) -> Multiaddr {
-    address.iter().map(|part| if let Protocol::Tcp(port) = part { Protocol::Tcp(next(port)) } else { part }).collect()
+    let after = |part| match part {
+        Protocol::Tcp(port) => Protocol::Tcp(next(port)),
+        Protocol::Udp(port) => Protocol::Udp(next(port)),
+        other => other,
+    };
+    address.iter().map(after).collect()
 }
 
 /// As a shell reads it back as one word.
@@ -107,6 +116,8 @@ mod tests {
         assert_eq!(next_dir(Path::new("./anabranch-data")), Path::new("./anabranch-data-2"));
         assert_eq!(next_dir(Path::new("x-2/")), Path::new("x-3"));
         assert_eq!(next_port(&"/ip4/127.0.0.1/tcp/4001".parse().unwrap()).to_string(), "/ip4/127.0.0.1/tcp/4002");
+        let quic = next_port(&"/ip4/127.0.0.1/udp/4001/quic-v1".parse().unwrap());
+        assert_eq!(quic.to_string(), "/ip4/127.0.0.1/udp/4002/quic-v1");
         assert_eq!((next(0), next(7070), next(u16::MAX)), (0, 7071, 0));
     }
 

@@ -1,4 +1,6 @@
 //! Multiaddrs and peer ids: what this build can dial, and what a peer's word about its own addresses is worth.
+//!
+//! An address is usable when it is an IP address and a TCP port, or, with the cargo feature `quic`, a UDP port and `/quic-v1`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -28,17 +30,39 @@ pub(super) fn split_peer(address: &Multiaddr) -> (Multiaddr, Option<libp2p::Peer
     }
 }
 
-/// The socket address of a plain `/ip4|ip6/…/tcp/…` multiaddr, the only kind this build listens on and dials.
-pub(super) fn tcp_socket(address: &Multiaddr) -> Option<SocketAddr> {
+/// What carries a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Carrier {
+    Tcp,
+    Quic,
+}
+
+/// Carrier and socket address of a multiaddr; `None` where this build can neither listen on it nor dial it.
+pub(super) fn socket(address: &Multiaddr) -> Option<(Carrier, SocketAddr)> {
     let mut parts = address.iter();
     let ip = match parts.next()? {
         Protocol::Ip4(ip) => IpAddr::V4(ip),
         Protocol::Ip6(ip) => IpAddr::V6(ip),
         _ => return None,
     };
-    match (parts.next()?, parts.next()) {
-        (Protocol::Tcp(port), None) => Some(SocketAddr::new(ip, port)),
-        _ => None,
+    let (carrier, port) = match (parts.next()?, parts.next()) {
+        (Protocol::Tcp(port), None) => (Carrier::Tcp, port),
+        (Protocol::Udp(port), Some(Protocol::QuicV1)) if cfg!(feature = "quic") => (Carrier::Quic, port),
+        _ => return None,
+    };
+    parts.next().is_none().then_some((carrier, SocketAddr::new(ip, port)))
+}
+
+/// The carrier of a usable address.
+pub(super) fn carrier(address: &Multiaddr) -> Option<Carrier> {
+    socket(address).map(|(carrier, _)| carrier)
+}
+
+fn multiaddr(carrier: Carrier, ip: IpAddr, port: u16) -> Multiaddr {
+    let address = Multiaddr::empty().with(Protocol::from(ip));
+    match carrier {
+        Carrier::Tcp => address.with(Protocol::Tcp(port)),
+        Carrier::Quic => address.with(Protocol::Udp(port)).with(Protocol::QuicV1),
     }
 }
 
@@ -59,7 +83,7 @@ pub(super) fn worth_dialing(told: &[Multiaddr], peer: &libp2p::PeerId, observed:
     let mut worth = Vec::new();
     for address in told {
         let (bare, named) = split_peer(address);
-        let Some(socket) = tcp_socket(&bare) else { continue };
+        let Some((carrier, socket)) = socket(&bare) else { continue };
         if named.is_some_and(|named| named != *peer) || socket.port() == 0 {
             continue;
         }
@@ -71,7 +95,7 @@ pub(super) fn worth_dialing(told: &[Multiaddr], peer: &libp2p::PeerId, observed:
         if ip.is_loopback() && observed.is_some_and(|observed| !observed.is_loopback()) {
             continue;
         }
-        let dialable = Multiaddr::empty().with(Protocol::from(ip)).with(Protocol::Tcp(socket.port()));
+        let dialable = multiaddr(carrier, ip, socket.port());
         if !worth.contains(&dialable) {
             worth.push(dialable);
         }
@@ -91,10 +115,22 @@ mod tests {
     #[test]
     fn unspecified_addresses_take_the_observed_ip() {
         let peer = libp2p::PeerId::random();
-        let told =
-            addresses(&["/ip4/0.0.0.0/tcp/4001", "/ip4/127.0.0.1/tcp/4001", "/ip4/10.0.0.9/udp/4001/quic-v1", "/dns4/a/tcp/1"]);
+        let told = addresses(&["/ip4/0.0.0.0/tcp/4001", "/ip4/127.0.0.1/tcp/4001", "/ip4/10.0.0.9/udp/4001", "/dns4/a/tcp/1"]);
         let worth = worth_dialing(&told, &peer, Some("10.0.0.9".parse().unwrap()));
         assert_eq!(worth, addresses(&["/ip4/10.0.0.9/tcp/4001"]));
+    }
+
+    #[test]
+    fn quic_addresses_count_where_the_build_has_quic() {
+        let peer = libp2p::PeerId::random();
+        let told = addresses(&[
+            "/ip4/0.0.0.0/udp/4001/quic-v1",
+            "/ip4/10.0.0.9/udp/0/quic-v1",
+            "/ip4/10.0.0.9/udp/1/quic-v1/webtransport",
+        ]);
+        let worth = worth_dialing(&told, &peer, Some("10.0.0.9".parse().unwrap()));
+        let expected: &[&str] = if cfg!(feature = "quic") { &["/ip4/10.0.0.9/udp/4001/quic-v1"] } else { &[] };
+        assert_eq!(worth, addresses(expected));
     }
 
     #[test]

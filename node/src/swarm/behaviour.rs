@@ -3,25 +3,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_protocol::access::Peers;
 use anabranch_protocol::wire::{CONTROL_PROTOCOL, VERSION};
-use libp2p::allow_block_list::{self, AllowedPeers, BlockedPeers};
+use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::upgrade::Version;
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux};
+use libp2p::{StreamProtocol, Swarm, SwarmBuilder, identify, memory_connection_limits, noise, ping, tcp, yamux};
+
+#[cfg(feature = "mdns")]
+use libp2p::{mdns, swarm::behaviour::toggle::Toggle};
 
 use super::SwarmError;
-use super::address::to_libp2p;
-use super::config::SwarmConfig;
+use super::config::{MEMORY_SHARE_MAX, SwarmConfig};
 use super::control::ControlCodec;
 use super::counters::Counters;
+use super::door::{Guarded, Lists};
 use super::gossip::{self, Gossip};
 
 /// Substreams of one connection. Yamux buffers up to 256 KiB for each that nobody reads.
 const STREAMS_PER_CONNECTION_MAX: usize = 160;
+/// Inbound substreams of one QUIC connection: libp2p needs some for itself.
+#[cfg(feature = "quic")]
+const QUIC_STREAMS_MAX: u32 = 160;
+/// Unread bytes of one QUIC stream, and of a whole QUIC connection. At 40 ms round trip the latter is 200 MB/s.
+#[cfg(feature = "quic")]
+const QUIC_STREAM_BYTES_MAX: u32 = 4 << 20;
+#[cfg(feature = "quic")]
+const QUIC_CONNECTION_BYTES_MAX: u32 = 8 << 20;
 /// Control requests of one connection, both ways: twice what `requests_in_flight_max` lets an honest node send.
 const CONTROL_STREAMS_MAX: usize = 128;
 /// Connections are kept until somebody closes them.
@@ -31,13 +40,29 @@ const NEVER_IDLE: Duration = Duration::from_secs(u64::MAX);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
-    deny: allow_block_list::Behaviour<BlockedPeers>,
-    allow: Toggle<allow_block_list::Behaviour<AllowedPeers>>,
+    memory: memory_connection_limits::Behaviour,
+    /// Peers that are left alone for a while.
+    pub(super) shut_out: allow_block_list::Behaviour<BlockedPeers>,
+    /// Also for peers that are not let in, which hear why.
     pub(super) control: request_response::Behaviour<ControlCodec>,
+    pub(super) members: Guarded<Members>,
+    #[cfg(feature = "mdns")]
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// What runs on connections to peers that are let in.
+#[derive(NetworkBehaviour)]
+pub(super) struct Members {
     pub(super) gossip: Gossip,
     pub(super) bulk: libp2p_stream::Behaviour,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
+}
+
+impl Behaviour {
+    pub(super) fn gossip(&mut self) -> &mut Gossip {
+        &mut self.members.inner_mut().gossip
+    }
 }
 
 /// Builds the swarm; needs a tokio runtime.
@@ -45,22 +70,20 @@ pub(super) fn build(config: &SwarmConfig, counters: &Arc<Counters>) -> Result<Sw
     let setup = |error: String| SwarmError::Setup(error);
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(connection_limits(config)),
-        deny: deny(config),
-        allow: allow(config),
+        memory: memory_limit(config),
+        shut_out: allow_block_list::Behaviour::default(),
         control: control(config, counters),
-        gossip: gossip::behaviour(&config.identity).map_err(setup)?,
-        bulk: libp2p_stream::Behaviour::new(),
-        identify: identify(config),
-        ping: ping::Behaviour::new(
-            ping::Config::new().with_interval(config.limits.ping_interval).with_timeout(config.limits.ping_timeout),
-        ),
+        members: Guarded::new(members(config)?, Lists::new(config)),
+        #[cfg(feature = "mdns")]
+        mdns: mdns(config).into(),
     };
     let builder = SwarmBuilder::with_existing_identity(config.identity.clone())
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux_config)
-        .map_err(|error| setup(error.to_string()))?
-        .with_behaviour(move |_| behaviour)
         .map_err(|error| setup(error.to_string()))?;
+    #[cfg(feature = "quic")]
+    let builder = builder.with_quic_config(quic_config);
+    let builder = builder.with_behaviour(move |_| behaviour).map_err(|error| setup(error.to_string()))?;
     // `V1Lazy` sends the first bytes of a substream along with the protocol's name: one round trip less per request.
     let swarm = builder.with_swarm_config(|config| {
         config.with_idle_connection_timeout(NEVER_IDLE).with_substream_upgrade_protocol_override(Version::V1Lazy)
@@ -68,9 +91,29 @@ pub(super) fn build(config: &SwarmConfig, counters: &Arc<Counters>) -> Result<Sw
     Ok(swarm.build())
 }
 
+fn members(config: &SwarmConfig) -> Result<Members, SwarmError> {
+    Ok(Members {
+        gossip: gossip::behaviour(&config.identity).map_err(SwarmError::Setup)?,
+        bulk: libp2p_stream::Behaviour::new(),
+        identify: identify(config),
+        ping: ping::Behaviour::new(
+            ping::Config::new().with_interval(config.limits.ping_interval).with_timeout(config.limits.ping_timeout),
+        ),
+    })
+}
+
 fn yamux_config() -> yamux::Config {
     let mut config = yamux::Config::default();
     config.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
+    config
+}
+
+/// What a peer may make us hold of its unread streams is bounded for each stream and for the connection as a whole.
+#[cfg(feature = "quic")]
+fn quic_config(mut config: libp2p::quic::Config) -> libp2p::quic::Config {
+    config.max_concurrent_stream_limit = QUIC_STREAMS_MAX;
+    config.max_stream_data = QUIC_STREAM_BYTES_MAX;
+    config.max_connection_data = QUIC_CONNECTION_BYTES_MAX;
     config
 }
 
@@ -83,21 +126,21 @@ fn connection_limits(config: &SwarmConfig) -> ConnectionLimits {
         .with_max_established_per_peer(Some(limits.connections_per_peer_max))
 }
 
-fn deny(config: &SwarmConfig) -> allow_block_list::Behaviour<BlockedPeers> {
-    let mut deny = allow_block_list::Behaviour::<BlockedPeers>::default();
-    for peer in config.deny.iter().filter_map(|peer| to_libp2p(*peer)) {
-        deny.block_peer(peer);
+/// Looks for peers on the local network. A machine where that does not work starts all the same.
+#[cfg(feature = "mdns")]
+fn mdns(config: &SwarmConfig) -> Option<mdns::tokio::Behaviour> {
+    if !config.mdns {
+        return None;
     }
-    deny
+    let started = mdns::tokio::Behaviour::new(mdns::Config::default(), config.identity.public().to_peer_id());
+    started.inspect_err(|error| tracing::warn!(%error, "peers are not looked for on the local network: mDNS did not start")).ok()
 }
 
-fn allow(config: &SwarmConfig) -> Toggle<allow_block_list::Behaviour<AllowedPeers>> {
-    let Peers::Only(allowed) = &config.allow else { return Toggle::from(None) };
-    let mut allow = allow_block_list::Behaviour::<AllowedPeers>::default();
-    for peer in allowed.iter().filter_map(|peer| to_libp2p(*peer)) {
-        allow.allow_peer(peer);
+fn memory_limit(config: &SwarmConfig) -> memory_connection_limits::Behaviour {
+    match config.limits.memory_max {
+        Some(bytes) => memory_connection_limits::Behaviour::with_max_bytes(bytes),
+        None => memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE_MAX),
     }
-    Toggle::from(Some(allow))
 }
 
 fn control(config: &SwarmConfig, counters: &Arc<Counters>) -> request_response::Behaviour<ControlCodec> {

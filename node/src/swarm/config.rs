@@ -1,5 +1,6 @@
 //! What a swarm is started with: identity, addresses, and every bound it keeps.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct SwarmConfig {
     pub allow: Peers,
     /// Peers that may not connect.
     pub deny: Vec<PeerId>,
+    /// Look for peers on the local network, where the build has mDNS.
+    pub mdns: bool,
     /// Bounds and deadlines.
     pub limits: SwarmLimits,
 }
@@ -45,6 +48,7 @@ impl SwarmConfig {
             network_keys: Keyring::default(),
             allow: Peers::All,
             deny: Vec::new(),
+            mdns: false,
             limits,
         }
     }
@@ -58,6 +62,9 @@ impl SwarmConfig {
         Ok(Self::new(identity, address_book))
     }
 }
+
+/// Share of the machine's memory that the process may have before it takes no further connections.
+pub const MEMORY_SHARE_MAX: f64 = 0.8;
 
 /// Every bound of a swarm. The defaults suit a mesh of some dozens of nodes on anything from loopback to a slow uplink.
 #[derive(Debug, Clone)]
@@ -85,19 +92,33 @@ pub struct SwarmLimits {
     pub connections_per_peer_max: u32,
     /// Connections in their handshake, each way.
     pub connections_pending_max: u32,
+    /// Memory of the process, bytes, past which no further connection is taken or made. None: [`MEMORY_SHARE_MAX`] of the
+    /// machine's.
+    pub memory_max: Option<usize>,
+    /// `Hello`s of one peer in a second. A node says one for each dataset that begins to run, two where there is a network key.
+    pub hello_rate_max: NonZeroU32,
+    /// `Hello`s of one peer at once: as many as a node may have datasets.
+    pub hello_burst_max: NonZeroU32,
+    /// Other control requests of one peer in a second, and twice as many at once. More than an honest node gets through one
+    /// connection.
+    pub request_rate_max: NonZeroU32,
+    /// Announcements forwarded by one peer in a second.
+    pub announce_rate_max: NonZeroU32,
+    /// Requests of one peer over a rate, in one session, after which it is shut out for `refused_for`.
+    pub over_rate_max: u32,
     /// First delay before a peer is dialed again.
     pub redial_delay_min: Duration,
     /// Longest delay before a peer is dialed again. Jitter is added on top, up to the same again.
     pub redial_delay_max: Duration,
     /// A connection that stood this long resets the delay.
     pub stable_after: Duration,
-    /// How long a peer is not dialed after `disconnect`.
+    /// How long a peer is not dialed after `disconnect`, and how long one that was shut out may not connect.
     pub refused_for: Duration,
     /// Pause between two pings.
     pub ping_interval: Duration,
     /// A connection whose ping takes longer is closed.
     pub ping_timeout: Duration,
-    /// Malformed messages of one peer in one session, after which it is disconnected for `refused_for`.
+    /// Malformed messages of one peer in one session, after which it is shut out for `refused_for`.
     pub malformed_max: u32,
 }
 
@@ -115,6 +136,12 @@ impl Default for SwarmLimits {
             connections_max: 512,
             connections_per_peer_max: 4,
             connections_pending_max: 64,
+            memory_max: None,
+            hello_rate_max: rate(16),
+            hello_burst_max: rate(1_024),
+            request_rate_max: rate(4_000),
+            announce_rate_max: rate(5_000),
+            over_rate_max: 1_000,
             redial_delay_min: Duration::from_millis(250),
             redial_delay_max: Duration::from_secs(15),
             stable_after: Duration::from_secs(10),
@@ -124,4 +151,8 @@ impl Default for SwarmLimits {
             malformed_max: 32,
         }
     }
+}
+
+const fn rate(per_second: u32) -> NonZeroU32 {
+    NonZeroU32::new(per_second).expect("a rate of zero would let nobody ask")
 }

@@ -3,7 +3,7 @@
 //! Requests and announcements go through one bounded channel, refused when it is full. What may never be lost (subscriptions,
 //! verdicts about peers) is not queued at all: it is state, at most one entry per dataset or peer, which the task picks up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use libp2p::Multiaddr;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::SwarmError;
-use super::address::{split_peer, tcp_socket};
+use super::address::{socket, split_peer};
 use super::counters::{Counters, MessageKind, count};
 use super::reply::Reply;
 
@@ -51,7 +51,8 @@ pub(super) struct Wishes {
 
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    pub(super) subscribe: BTreeSet<DatasetId>,
+    /// The latest word on each dataset: to be heard of, or no more.
+    pub(super) subscribe: BTreeMap<DatasetId, bool>,
     pub(super) verdicts: BTreeMap<PeerId, Verdict>,
 }
 
@@ -144,7 +145,7 @@ impl SwarmHandle {
     /// [`SwarmError::Busy`] or [`SwarmError::Stopped`] when the command did not reach the swarm. Nothing was changed.
     pub fn dial(&self, address: &Multiaddr) -> Result<(), SwarmError> {
         let (bare, peer) = split_peer(address);
-        if tcp_socket(&bare).is_none() {
+        if socket(&bare).is_none() {
             return Err(SwarmError::NotSupported(address.clone()));
         }
         if peer.is_some_and(|peer| super::address::from_libp2p(&peer) == Some(self.peer_id)) {
@@ -205,7 +206,13 @@ impl Transport for SwarmHandle {
 
     fn subscribe(&self, dataset: DatasetId) {
         self.wishes.add(|wanted| {
-            wanted.subscribe.insert(dataset);
+            wanted.subscribe.insert(dataset, true);
+        });
+    }
+
+    fn unsubscribe(&self, dataset: DatasetId) {
+        self.wishes.add(|wanted| {
+            wanted.subscribe.insert(dataset, false);
         });
     }
 

@@ -7,6 +7,9 @@
 //! A told address without a peer id is dialed as it is until somebody answers there; from then on it is one more address of
 //! that peer. Should another peer answer there later, it goes back to being an address of whoever answers.
 //!
+//! A dial goes to the addresses of one carrier, TCP or QUIC, and the next one to those of the other: dialed together they would
+//! both connect, and one of the connections would close again under the peer's first words.
+//!
 //! This is bookkeeping only: time comes in, dials come out.
 
 use std::collections::BTreeMap;
@@ -15,6 +18,9 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+#[cfg(feature = "mdns")]
+use super::address::ADDRESSES_PER_PEER_MAX;
+use super::address::{Carrier, carrier};
 use super::config::SwarmLimits;
 
 /// What is dialed.
@@ -51,14 +57,18 @@ struct Attempt {
     anonymous: Vec<Multiaddr>,
     /// By the peer itself or the address book; replaced by news.
     learned: Vec<Multiaddr>,
+    /// By announcements on the local network, which end.
+    found: Vec<Multiaddr>,
     /// Where somebody else answered; left out until nothing else is left.
     wrong: Vec<Multiaddr>,
+    /// Dialed last.
+    dialed_last: Option<Carrier>,
 }
 
 impl Attempt {
     fn addresses(&self) -> Vec<Multiaddr> {
         let mut all = Vec::new();
-        for address in self.told.iter().chain(&self.anonymous).chain(&self.learned) {
+        for address in self.told.iter().chain(&self.anonymous).chain(&self.learned).chain(&self.found) {
             if !all.contains(address) {
                 all.push(address.clone());
             }
@@ -71,9 +81,15 @@ impl Attempt {
         let right: Vec<Multiaddr> = all.iter().filter(|address| !self.wrong.contains(address)).cloned().collect();
         if right.is_empty() {
             self.wrong.clear();
-            return all;
         }
-        right
+        self.of_one_carrier(if right.is_empty() { all } else { right })
+    }
+
+    /// Those of the carrier that the first one has, or of another one than was dialed last. A connection keeps its carrier.
+    fn of_one_carrier(&mut self, addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        let other = addresses.iter().filter_map(carrier).find(|carrier| Some(*carrier) != self.dialed_last);
+        self.dialed_last = other.or(self.dialed_last);
+        addresses.into_iter().filter(|address| carrier(address) == self.dialed_last).collect()
     }
 }
 
@@ -108,7 +124,9 @@ impl Redial {
             told: Vec::new(),
             anonymous: Vec::new(),
             learned: Vec::new(),
+            found: Vec::new(),
             wrong: Vec::new(),
+            dialed_last: None,
         })
     }
 
@@ -149,6 +167,31 @@ impl Redial {
         }
     }
 
+    /// A peer is announced on the local network at an address. `false` if that was known, or too many are.
+    #[cfg(feature = "mdns")]
+    pub(super) fn found(&mut self, peer: PeerId, address: Multiaddr, peers_max: usize, now: Instant) -> bool {
+        let known = self.targets.contains_key(&Target::Peer(peer));
+        if !known && self.targets.values().filter(|attempt| !attempt.found.is_empty()).count() >= peers_max {
+            return false;
+        }
+        let attempt = self.attempt(Target::Peer(peer), now);
+        if attempt.found.contains(&address) || attempt.found.len() >= ADDRESSES_PER_PEER_MAX {
+            return false;
+        }
+        attempt.found.push(address);
+        true
+    }
+
+    /// A peer is no longer announced at an address. Who is known by nothing else is dialed no more.
+    #[cfg(feature = "mdns")]
+    pub(super) fn lost(&mut self, peer: PeerId, address: &Multiaddr) {
+        let Some(attempt) = self.targets.get_mut(&Target::Peer(peer)) else { return };
+        attempt.found.retain(|known| known != address);
+        if attempt.addresses().is_empty() && matches!(attempt.state, State::Waiting(_)) {
+            self.targets.remove(&Target::Peer(peer));
+        }
+    }
+
     /// A connection stands. `through`: the told address that was dialed without knowing whose it is.
     pub(super) fn connected(&mut self, peer: PeerId, through: Option<Multiaddr>, now: Instant) {
         if let Some(address) = through {
@@ -163,6 +206,7 @@ impl Redial {
                 attempt.state = State::Connected(now);
             }
             attempt.wrong.clear();
+            attempt.dialed_last = None;
         }
     }
 
@@ -192,6 +236,7 @@ impl Redial {
         let was_anonymous = attempt.anonymous.contains(&address);
         attempt.anonymous.retain(|known| *known != address);
         attempt.learned.retain(|known| *known != address);
+        attempt.found.retain(|known| *known != address);
         attempt.wrong.push(address.clone());
         if attempt.addresses().is_empty() {
             self.targets.remove(&Target::Peer(peer));
@@ -321,5 +366,39 @@ mod tests {
         redial.failed(&Target::Peer(peer), later);
         assert_eq!(redial.due(later), [Dial { target: Target::Address(address(1)), addresses: vec![address(1)] }]);
         assert_eq!(redial.addresses(peer), [address(2)]);
+    }
+
+    #[cfg(feature = "quic")]
+    #[test]
+    fn one_carrier_is_dialed_at_a_time_and_the_other_one_next() {
+        let mut redial = Redial::new(limits());
+        let (peer, start) = (PeerId::random(), Instant::now());
+        let quic: Multiaddr = "/ip4/127.0.0.1/udp/1/quic-v1".parse().unwrap();
+        redial.learn(peer, vec![address(1), quic.clone(), address(2)], false, start);
+        let mut dialed = Vec::new();
+        for minute in 0..3 {
+            let now = start + Duration::from_secs(60 * minute);
+            dialed.extend(redial.due(now).into_iter().map(|dial| dial.addresses));
+            redial.failed(&Target::Peer(peer), now);
+        }
+        assert_eq!(dialed, [vec![address(1), address(2)], vec![quic], vec![address(1), address(2)]]);
+    }
+
+    #[cfg(feature = "mdns")]
+    #[test]
+    fn peers_of_the_local_network_are_dialed_while_they_are_announced() {
+        let mut redial = Redial::new(limits());
+        let (peer, start) = (PeerId::random(), Instant::now());
+        assert!(redial.found(peer, address(1), 1, start) && !redial.found(peer, address(1), 1, start));
+        assert!(!redial.found(PeerId::random(), address(2), 1, start), "no more than the bound");
+        assert_eq!(redial.due(start), [Dial { target: Target::Peer(peer), addresses: vec![address(1)] }]);
+        redial.failed(&Target::Peer(peer), start);
+        redial.lost(peer, &address(1));
+        assert!(redial.due(start + Duration::from_secs(60)).is_empty());
+        // Who was accepted stays known.
+        assert!(redial.found(peer, address(1), 1, start));
+        redial.learn(peer, vec![address(3)], false, start);
+        redial.lost(peer, &address(1));
+        assert_eq!(redial.due(start), [Dial { target: Target::Peer(peer), addresses: vec![address(3)] }]);
     }
 }

@@ -4,8 +4,11 @@
 //! writing the address book) runs beside it and reports back. `network.rs` has connections, dials and listeners; `messages.rs`
 //! what arrives on them.
 
+#[cfg(feature = "mdns")]
+mod local_network;
 mod messages;
 mod network;
+mod turned_away;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -29,13 +32,15 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::SwarmError;
-use super::address::{from_libp2p, split_peer, tcp_socket, to_libp2p, worth_dialing};
+use super::address::{from_libp2p, socket, split_peer, to_libp2p, worth_dialing};
 use super::address_book::AddressBook;
+use super::allowance::Allowances;
 use super::behaviour::{self, Behaviour};
 use super::bulk::{Inbound, Opener};
 use super::config::{SwarmConfig, SwarmLimits};
 use super::control::ControlRequest;
 use super::counters::{Counters, MessageKind, count};
+use super::door::Lists;
 use super::gossip;
 use super::handle::{COMMANDS_MAX, Command, PeerView, SwarmHandle, Verdict, View, Wishes, lock};
 use super::outbox::Outbox;
@@ -63,6 +68,10 @@ struct Peer {
     accepted: bool,
     rtt: Option<Duration>,
     malformed: u32,
+    /// Requests that were over a rate.
+    over_rate: u32,
+    /// The connection that this node opened; another one of its own is one too many.
+    dialed_by_us: Option<ConnectionId>,
     control_in_flight: usize,
     opener: Option<Opener>,
     server: Option<AbortHandle>,
@@ -99,6 +108,12 @@ pub(super) struct SwarmTask {
     dials: HashMap<ConnectionId, Target>,
     /// Connections that are closed once their last answer is sent.
     unwanted: HashSet<ConnectionId>,
+    lists: Arc<Lists>,
+    /// Connections to peers that are not let in, and when each is closed.
+    strangers: HashMap<ConnectionId, Instant>,
+    /// Peers that may not connect for a while, and until when.
+    shut_out: HashMap<libp2p::PeerId, Instant>,
+    allowances: Allowances,
     /// Listeners that have not said where they listen.
     unbound: HashMap<ListenerId, Multiaddr>,
     waiting: HashMap<OutboundRequestId, Waiting>,
@@ -115,7 +130,7 @@ impl SwarmTask {
         let counters = Arc::new(Counters::default());
         let swarm = behaviour::build(&config, &counters)?;
         let peer_id = from_libp2p(swarm.local_peer_id()).ok_or_else(|| SwarmError::Identity("not ed25519".to_owned()))?;
-        let mut bulk_control = swarm.behaviour().bulk.new_control();
+        let mut bulk_control = swarm.behaviour().members.inner().bulk.new_control();
         let bulk_protocol = StreamProtocol::new(anabranch_protocol::wire::BULK_PROTOCOL);
         let bulk_streams = bulk_control.accept(bulk_protocol).map_err(|error| SwarmError::Setup(error.to_string()))?;
         let (commands_in, commands) = mpsc::channel(COMMANDS_MAX);
@@ -136,6 +151,10 @@ impl SwarmTask {
             book: AddressBook::open(config.address_book.clone()),
             dials: HashMap::new(),
             unwanted: HashSet::new(),
+            lists: Lists::new(&config),
+            strangers: HashMap::new(),
+            shut_out: HashMap::new(),
+            allowances: Allowances::new(&config.limits),
             unbound: HashMap::new(),
             waiting: HashMap::new(),
             answers: FuturesUnordered::new(),
@@ -158,8 +177,8 @@ impl SwarmTask {
         }
         for address in told {
             let (bare, peer) = split_peer(address);
-            if tcp_socket(&bare).is_none() {
-                tracing::warn!(%address, "this build can't dial this address yet; skipped");
+            if socket(&bare).is_none() {
+                tracing::warn!(%address, "this build can't dial this address; skipped");
             } else {
                 self.tell(bare, peer);
             }
@@ -175,6 +194,8 @@ impl SwarmTask {
         }
         self.redial.tell(bare, peer, Instant::now());
         if let Some(peer) = peer {
+            // The user's word counts for more.
+            self.admit_again(peer);
             self.show(peer);
         }
     }
@@ -225,9 +246,13 @@ impl SwarmTask {
 
     fn fulfil_wishes(&mut self) {
         let wanted = self.wishes.take();
-        for dataset in wanted.subscribe {
+        for (dataset, wanted) in wanted.subscribe {
             for topic in gossip::topics(&self.network_keys, &dataset) {
-                if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&topic) {
+                if !wanted {
+                    self.swarm.behaviour_mut().gossip().unsubscribe(&topic);
+                    continue;
+                }
+                if let Err(error) = self.swarm.behaviour_mut().gossip().subscribe(&topic) {
                     tracing::error!(%dataset, %error, "subscribing to announcements failed");
                 }
             }
@@ -269,7 +294,7 @@ impl SwarmTask {
         let bytes = announce.encode();
         let size = bytes.len();
         for topic in gossip::topics(&self.network_keys, &dataset) {
-            match self.swarm.behaviour_mut().gossip.publish(topic, bytes.clone()) {
+            match self.swarm.behaviour_mut().gossip().publish(topic, bytes.clone()) {
                 Ok(_) => self.counters.add_out(MessageKind::Announce, size),
                 Err(libp2p::gossipsub::PublishError::NoPeersSubscribedToTopic) => count(&self.counters.announcements_unheard),
                 Err(libp2p::gossipsub::PublishError::AllQueuesFull(_)) => count(&self.counters.announcements_queue_full),
@@ -282,7 +307,7 @@ impl SwarmTask {
     fn accept(&mut self, peer: libp2p::PeerId, listen: &[String]) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.accepted = true;
-        gossip::set_accepted(&mut self.swarm.behaviour_mut().gossip, &peer, true);
+        gossip::set_accepted(self.swarm.behaviour_mut().gossip(), &peer, true);
         let told: Vec<Multiaddr> = listen.iter().filter_map(|address| address.parse().ok()).collect();
         let told = if told.is_empty() { &state.identified } else { &told };
         let mut addresses = worth_dialing(told, &peer, state.remote_ip);
@@ -299,22 +324,22 @@ impl SwarmTask {
     fn disconnect(&mut self, peer: libp2p::PeerId, reason: &str) {
         tracing::info!(%peer, reason, "disconnecting");
         self.redial.block(peer, Instant::now() + self.limits.refused_for);
-        self.shut_out(peer);
+        self.close_all(peer);
     }
 
     fn forget(&mut self, id: PeerId) {
         let Some(peer) = to_libp2p(id) else { return };
         self.book.forget(&peer);
         self.redial.forget(&Target::Peer(peer));
-        self.shut_out(peer);
+        self.close_all(peer);
     }
 
     /// Closes a peer's connections; nothing of it is taken any more while they close.
-    fn shut_out(&mut self, peer: libp2p::PeerId) {
+    fn close_all(&mut self, peer: libp2p::PeerId) {
         if let Some(state) = self.peers.get_mut(&peer) {
             state.accepted = false;
             state.opener = None;
-            gossip::set_accepted(&mut self.swarm.behaviour_mut().gossip, &peer, false);
+            gossip::set_accepted(self.swarm.behaviour_mut().gossip(), &peer, false);
         }
         // An error only says that there is no connection.
         let _ = self.swarm.disconnect_peer_id(peer);
@@ -326,6 +351,8 @@ impl SwarmTask {
         for dial in self.redial.due(now) {
             self.dial(dial, now);
         }
+        self.let_go_of_turned_away(now);
+        self.allowances.tidy();
         let deadline = self.limits.request_timeout;
         let late: Vec<_> = self.waiting.extract_if(|_, waiting| now.duration_since(waiting.since) >= deadline).collect();
         for (_, waiting) in late {

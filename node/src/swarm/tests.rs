@@ -1,8 +1,11 @@
-//! Real swarms over real loopback TCP. Every wait is for a condition, with a deadline; nothing sleeps and hopes.
+//! Real swarms over real loopback TCP and QUIC. Every wait is for a condition, with a deadline; nothing sleeps and hopes.
 
 mod finding;
+mod floods;
 mod life;
 mod nonsense;
+#[cfg(feature = "quic")]
+mod quic;
 mod requests;
 
 use std::path::PathBuf;
@@ -19,6 +22,7 @@ use tokio::time::timeout;
 use super::{SwarmConfig, SwarmHandle, start};
 
 const DEADLINE: Duration = Duration::from_secs(20);
+const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const EVENTS_MAX: usize = 64;
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -122,7 +126,7 @@ fn answer(request: &Request) -> Response {
             Response::Page(Page { dataset: None, frames, more: false, incomplete: Vec::new() })
         }
         Request::Push(_) => Response::Confirmed,
-        _ => Response::Heads(HeadsReply { dataset: None, heads: None, held: Vec::new() }),
+        _ => Response::Heads(HeadsReply { dataset: None, heads: None, held: Vec::new(), forks: Vec::new() }),
     }
 }
 
@@ -153,9 +157,14 @@ async fn eventually(what: &str, holds: impl Fn() -> bool) {
 
 /// Two connected nodes; the second dialed the first.
 async fn pair() -> (Node, Node, [Home; 2]) {
+    pair_on(TCP).await
+}
+
+/// The same, where both listen on nothing but `listen`.
+async fn pair_on(listen: &str) -> (Node, Node, [Home; 2]) {
     let homes = [Home::new(1), Home::new(2)];
-    let mut a = homes[0].start("/ip4/127.0.0.1/tcp/0", &[]).await;
-    let mut b = homes[1].start("/ip4/127.0.0.1/tcp/0", &a.addresses()).await;
+    let mut a = homes[0].start(listen, &[]).await;
+    let mut b = homes[1].start(listen, &a.addresses()).await;
     assert!(b.connected(a.id()).await, "b dialed");
     assert!(!a.connected(b.id()).await, "a did not");
     (a, b, homes)

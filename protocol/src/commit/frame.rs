@@ -1,11 +1,13 @@
 //! The bytes of a commit, whole or with sections left out.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::header::VERSION;
 use super::section::digest;
-use super::{Entry, FrameError, Header, Identity, Parent, Section, SectionRef, commit_hash, signature_holds};
+use super::{Entry, FrameError, FrameFault, Header, Identity, Parent, Section, SectionRef, commit_hash, signature_holds};
 use crate::codec;
 use crate::hlc::Hlc;
 use crate::id::{Collection, DatasetId, Epoch, Hash, Lineage, Salt, Signature, Tag, WriterId};
@@ -46,11 +48,7 @@ impl Frame {
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         let RawFrame(header_bytes, signature, sections) = codec::decode(bytes, FRAME_BYTES_MAX)?;
         let header = Header::decode(&header_bytes)?;
-        if sections.len() != header.sections.len() {
-            return Err(FrameError::Inconsistent("as many sections as the header lists"));
-        }
-        let bodies = header.sections.iter().zip(sections).map(|(listed, bytes)| body(listed, bytes));
-        let bodies = bodies.collect::<Result<_, _>>()?;
+        let bodies = bodies(&header, sections)?;
         Ok(Self { header_bytes: header_bytes.into_vec(), header, signature, bodies })
     }
 
@@ -66,13 +64,12 @@ impl Frame {
     /// [`FrameError::OtherDataset`], [`FrameError::Signature`] (also for another lineage), [`FrameError::Inconsistent`] where
     /// a section's name is not what its tag says.
     pub fn verify(self, dataset: &DatasetId, lineage: Lineage) -> Result<Commit, FrameError> {
-        if self.header.dataset() != *dataset {
-            return Err(FrameError::OtherDataset);
-        }
-        let hash = commit_hash(lineage, &self.header_bytes);
-        if !signature_holds(&self.header.peer, &hash, &self.signature) {
-            return Err(FrameError::Signature);
-        }
+        let hash = signed_hash(&self.header_bytes, &self.header, &self.signature, dataset, lineage)?;
+        self.named_right(dataset, lineage)?;
+        Ok(Commit { frame: self, hash })
+    }
+
+    fn named_right(&self, dataset: &DatasetId, lineage: Lineage) -> Result<(), FrameError> {
         let named_right = |(listed, body): (&SectionRef, &Body)| match body {
             Body::Here { section, .. } => section.collection.tag(dataset, lineage) == listed.tag,
             Body::LeftOut => true,
@@ -80,8 +77,30 @@ impl Frame {
         if !self.header.sections.iter().zip(&self.bodies).all(named_right) {
             return Err(FrameError::Inconsistent("a section's collection is the one its tag names"));
         }
-        Ok(Commit { frame: self, hash })
+        Ok(())
     }
+}
+
+/// The hash that the writer signed, if it did, for this dataset.
+pub(super) fn signed_hash(
+    header_bytes: &[u8],
+    header: &Header,
+    signature: &Signature,
+    dataset: &DatasetId,
+    lineage: Lineage,
+) -> Result<Hash, FrameError> {
+    if header.dataset() != *dataset {
+        return Err(FrameError::OtherDataset);
+    }
+    let hash = commit_hash(lineage, header_bytes);
+    if signature_holds(&header.peer, &hash, signature) { Ok(hash) } else { Err(FrameError::Signature) }
+}
+
+fn bodies(header: &Header, sections: Vec<Option<ByteBuf>>) -> Result<Vec<Body>, FrameError> {
+    if sections.len() != header.sections.len() {
+        return Err(FrameError::Inconsistent("as many sections as the header lists"));
+    }
+    header.sections.iter().zip(sections).map(|(listed, bytes)| body(listed, bytes)).collect()
 }
 
 fn body(listed: &SectionRef, bytes: Option<ByteBuf>) -> Result<Body, FrameError> {
@@ -158,6 +177,25 @@ fn part(
 }
 
 impl Commit {
+    /// Opens a frame of a stranger: the signature is looked at before the sections, so that what they say is the writer's word.
+    /// Takes exactly what [`Frame::decode`] and [`Frame::verify`] take.
+    ///
+    /// # Errors
+    /// [`FrameFault`]: what is wrong, and who is known to be at fault.
+    pub fn open(bytes: &[u8], dataset: &DatasetId, lineage: Lineage) -> Result<Self, FrameFault> {
+        let unproven = |claimed, error: FrameError| FrameFault::Unproven { claimed, error };
+        let RawFrame(header_bytes, signature, sections) =
+            codec::decode(bytes, FRAME_BYTES_MAX).map_err(|error| unproven(None, error.into()))?;
+        let header = Header::decode(&header_bytes).map_err(|error| FrameFault::of_header(&header_bytes, error))?;
+        let writer = header.writer();
+        let hash = signed_hash(&header_bytes, &header, &signature, dataset, lineage);
+        let hash = hash.map_err(|error| unproven(Some(writer), error))?;
+        let bodies = bodies(&header, sections).map_err(|error| FrameFault::of_sections(&header, error))?;
+        let frame = Frame { header_bytes: header_bytes.into_vec(), header, signature, bodies };
+        frame.named_right(dataset, lineage).map_err(|error| unproven(Some(writer), error))?;
+        Ok(Self { frame, hash })
+    }
+
     /// Reads back a frame that this node verified before it stored it and whose bytes a checksum covers since.
     ///
     /// # Errors
@@ -166,6 +204,11 @@ impl Commit {
         let frame = Frame::decode(bytes)?;
         let hash = commit_hash(lineage, &frame.header_bytes);
         Ok(Self { frame, hash })
+    }
+
+    /// The header's bytes, and the writer's signature over them.
+    pub(super) fn signed_parts(&self) -> (&[u8], Signature) {
+        (&self.frame.header_bytes, self.frame.signature)
     }
 
     /// The header.
@@ -250,5 +293,37 @@ impl Commit {
     #[must_use]
     pub fn missing_for(&self, tags: &TagSet) -> Vec<Tag> {
         self.left_out().filter(|tag| tags.contains(tag)).collect()
+    }
+
+    /// Tags of sections that this commit has by its header, that a peer which registered `asked` needs, and that a node which
+    /// registered `ours` can't serve from this copy: left out, or not registered any more.
+    #[must_use]
+    pub fn unservable(&self, asked: &TagSet, ours: &TagSet) -> Vec<Tag> {
+        let listed = self.frame.header.sections.iter().zip(&self.frame.bodies);
+        let lacking = |(listed, body): (&SectionRef, &Body)| {
+            let here = matches!(body, Body::Here { .. }) && ours.contains(&listed.tag);
+            (asked.contains(&listed.tag) && !here).then_some(listed.tag)
+        };
+        listed.filter_map(lacking).collect()
+    }
+
+    /// This copy with the sections that `other`, another copy of the same commit, has and this one lacks, and the tags of those;
+    /// `None` if they are not copies of one commit.
+    #[must_use]
+    pub fn widen(&self, other: &Self) -> Option<(Self, BTreeSet<Tag>)> {
+        if self.hash != other.hash {
+            return None;
+        }
+        // One hash, one header: the bodies stand side by side, and each was checked against its digest.
+        let mut wider = self.clone();
+        let mut new = BTreeSet::new();
+        let bodies = wider.frame.bodies.iter_mut().zip(&other.frame.bodies);
+        for (listed, (mine, theirs)) in self.frame.header.sections.iter().zip(bodies) {
+            if let (Body::LeftOut, Body::Here { .. }) = (&*mine, theirs) {
+                *mine = theirs.clone();
+                new.insert(listed.tag);
+            }
+        }
+        Some((wider, new))
     }
 }

@@ -112,6 +112,17 @@ fn newer_version(bytes: &[u8]) -> Option<FrameError> {
     (probe.v > VERSION).then_some(FrameError::NeedsUpgrade { what: "commit version", number: probe.v })
 }
 
+/// The writer that a header names, though it may not decode otherwise.
+pub(super) fn claimed_writer(bytes: &[u8]) -> Option<WriterId> {
+    #[derive(Deserialize)]
+    struct Claim {
+        p: PeerId,
+        e: Epoch,
+    }
+    let claim: Claim = codec::decode_loose(bytes, HEADER_BYTES_MAX).ok()?;
+    Some(WriterId { peer: claim.p, epoch: claim.e })
+}
+
 impl From<(Tag, u32, Hash)> for SectionRef {
     fn from((tag, entries, digest): (Tag, u32, Hash)) -> Self {
         Self { tag, entries, digest }

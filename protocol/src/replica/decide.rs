@@ -32,7 +32,7 @@ struct Accepted {
 
 /// Entries of the commit in the making.
 #[derive(Default)]
-struct Gathered {
+pub(super) struct Gathered {
     sections: BTreeMap<Collection, Vec<Entry>>,
     local: Vec<(Collection, Entry)>,
     entries: u32,
@@ -85,7 +85,7 @@ impl Replica {
         Ok((working.finish(), outcomes))
     }
 
-    fn next_epoch(&self, now: WallClock, entropy: &mut dyn FnMut(&mut [u8])) -> Epoch {
+    pub(super) fn next_epoch(&self, now: WallClock, entropy: &mut dyn FnMut(&mut [u8])) -> Epoch {
         if let WriterState::Open(epoch) = self.writer {
             return epoch;
         }
@@ -188,7 +188,7 @@ impl Replica {
     }
 
     /// Seals what was gathered into records of the turn; the token of the commit, if there is one.
-    fn seal<R: Rows>(
+    pub(super) fn seal<R: Rows>(
         &self,
         working: &mut Working<'_, R>,
         gathered: Gathered,
@@ -231,7 +231,8 @@ impl Replica {
 
     /// Our newest line before `epoch`.
     fn parent_of(&self, epoch: Epoch) -> Option<Parent> {
-        let own = self.lines.iter().filter(|(writer, _)| writer.peer == self.peer() && writer.epoch != epoch);
+        let ours = |writer: &WriterId| writer.peer == self.peer() && writer.epoch != epoch && !writer.epoch.is_branch();
+        let own = self.lines.iter().filter(|(writer, _)| ours(writer));
         own.max_by_key(|(_, line)| line.head.hlc).map(|(writer, line)| Parent(writer.epoch, line.head.seq, line.hash))
     }
 }
@@ -302,7 +303,8 @@ impl Gathered {
             && (self.entries == 0 || self.weight + request.weight() <= COMMIT_PAYLOAD_MAX)
     }
 
-    fn push(&mut self, collection: Collection, change: Change, replicated: bool) {
+    /// Adds an entry; its index.
+    pub fn push(&mut self, collection: Collection, change: Change, replicated: bool) -> u32 {
         self.weight += change.weight();
         let entry = Entry { index: self.entries, change };
         self.entries += 1;
@@ -311,6 +313,7 @@ impl Gathered {
         } else {
             self.local.push((collection, entry));
         }
+        self.entries - 1
     }
 }
 

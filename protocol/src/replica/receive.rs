@@ -1,11 +1,12 @@
 //! Commits of other writers, and of our own past: whether they count, and what they lead to.
 
-use super::Replica;
+use super::branches::Place;
 use super::turn::{Rows, Turn, Working};
+use super::{Line, Replica};
 use crate::commit::{Change, Commit};
 use crate::conflict::Stamp;
 use crate::hlc::{Hlc, WallClock};
-use crate::id::{PeerId, Tag};
+use crate::id::{PeerId, Tag, WriterId};
 use crate::limits::VECTOR_WRITERS_MAX;
 use crate::wire::Kind;
 
@@ -35,6 +36,9 @@ pub enum ReceiveRefusal {
     /// Two commits of the writer share a number, or this one does not continue the chain.
     #[error("commit {seq} does not continue the writer's chain: the writer's history forked")]
     Fork { seq: u64 },
+    /// Its epoch is what names branches of forked lines.
+    #[error("its epoch is none that a writer may open")]
+    BranchName,
     /// A vector with one more writer could not be sent any more.
     #[error("a dataset has at most {limit} writers")]
     TooManyWriters { limit: usize },
@@ -61,61 +65,80 @@ impl Replica {
         let mut working = Working::new(self, rows);
         let mut verdicts = Vec::with_capacity(commits.len());
         for commit in commits {
-            match self.admit(&working, now, &commit) {
-                Verdict::Applied => {
-                    self.fold(&mut working, commit.keep_only(&self.tags))?;
+            match self.admit(&working, now, &commit)? {
+                Ok(line) => {
+                    self.fold(&mut working, line, commit.keep_only(&self.tags))?;
                     verdicts.push(Verdict::Applied);
                 }
-                other => verdicts.push(other),
+                Err(verdict) => verdicts.push(verdict),
             }
         }
         Ok((working.finish(), verdicts))
     }
 
-    fn admit<R: Rows>(&self, working: &Working<'_, R>, now: WallClock, commit: &Commit) -> Verdict {
-        let header = commit.header();
-        let seq = header.seq;
-        let line = working.line(&commit.writer());
-        let have = line.map_or(0, |line| line.head.seq);
-        let refuse = Verdict::Refused;
+    /// The line that a commit is a part of, or why it is not taken in.
+    fn admit<R: Rows>(
+        &self,
+        working: &Working<'_, R>,
+        now: WallClock,
+        commit: &Commit,
+    ) -> Result<Result<WriterId, Verdict>, R::Error> {
+        let (seq, peer) = (commit.header().seq, commit.writer().peer);
+        let refuse = |refusal| Ok(Err(Verdict::Refused(refusal)));
+        if commit.writer().epoch.is_branch() {
+            return refuse(ReceiveRefusal::BranchName);
+        }
+        let place = self.place(working, commit)?;
+        if matches!(place, Place::Known) {
+            return Ok(Err(Verdict::Duplicate));
+        }
         // Before the gap: what is not taken in need not be asked for. What is here already stays, whoever wrote it.
-        let peer = commit.writer().peer;
-        if seq > have && !self.settings.writers.contains(&peer) {
+        if !self.settings.writers.contains(&peer) {
             return refuse(ReceiveRefusal::Forbidden { peer });
         }
-        if seq > have + 1 {
-            return refuse(ReceiveRefusal::Gap { have });
+        match place {
+            Place::Known => Ok(Err(Verdict::Duplicate)),
+            Place::Gap { have } => refuse(ReceiveRefusal::Gap { have }),
+            Place::Fork => refuse(ReceiveRefusal::Fork { seq }),
+            Place::Next { line, before } => Ok(self
+                .admit_next(working, now, commit, &line, before)
+                .map_or(Ok(line), |refusal| Err(Verdict::Refused(refusal)))),
         }
-        if seq <= have {
-            let forked = line.is_some_and(|line| line.head.seq == seq && line.hash != commit.hash());
-            return if forked { refuse(ReceiveRefusal::Fork { seq }) } else { Verdict::Duplicate };
+    }
+
+    /// Why a commit that continues a line is not taken in.
+    fn admit_next<R: Rows>(
+        &self,
+        working: &Working<'_, R>,
+        now: WallClock,
+        commit: &Commit,
+        line: &WriterId,
+        before: Option<Line>,
+    ) -> Option<ReceiveRefusal> {
+        let (seq, hlc) = (commit.header().seq, commit.header().hlc);
+        if working.line(line).is_none() && working.writers() >= OTHER_WRITERS_MAX {
+            return Some(ReceiveRefusal::TooManyWriters { limit: OTHER_WRITERS_MAX });
         }
-        if line.is_none() && working.writers() >= OTHER_WRITERS_MAX {
-            return refuse(ReceiveRefusal::TooManyWriters { limit: OTHER_WRITERS_MAX });
+        if before.is_some_and(|line| line.head.hlc >= hlc) {
+            return Some(ReceiveRefusal::ClockStands { seq });
         }
-        if line.is_some_and(|line| line.hash != header.previous) {
-            return refuse(ReceiveRefusal::Fork { seq });
-        }
-        if line.is_some_and(|line| line.head.hlc >= header.hlc) {
-            return refuse(ReceiveRefusal::ClockStands { seq });
-        }
-        if header.hlc.is_ahead_of(now, self.settings.max_clock_skew) {
-            return refuse(ReceiveRefusal::Held { seq, hlc: header.hlc });
+        if hlc.is_ahead_of(now, self.settings.max_clock_skew) {
+            return Some(ReceiveRefusal::Held { seq, hlc });
         }
         let tags = commit.missing_for(&self.tags);
         if !tags.is_empty() {
-            return refuse(ReceiveRefusal::MissingSections { tags });
+            return Some(ReceiveRefusal::MissingSections { tags });
         }
-        if self.fits_kind(commit) { Verdict::Applied } else { refuse(ReceiveRefusal::Kind) }
+        (!self.fits_kind(commit)).then_some(ReceiveRefusal::Kind)
     }
 
-    fn fits_kind(&self, commit: &Commit) -> bool {
+    pub(super) fn fits_kind(&self, commit: &Commit) -> bool {
         let appends = self.settings.kind == Kind::Append;
         let mut changes = commit.sections().flat_map(|section| &section.entries);
         changes.all(|entry| matches!(entry.change, Change::Append { .. }) == appends)
     }
 
-    fn fold<R: Rows>(&self, working: &mut Working<'_, R>, commit: Commit) -> Result<(), R::Error> {
+    fn fold<R: Rows>(&self, working: &mut Working<'_, R>, line: WriterId, commit: Commit) -> Result<(), R::Error> {
         let (hlc, writer) = (commit.header().hlc, commit.writer());
         for section in commit.sections() {
             for entry in &section.entries {
@@ -127,7 +150,7 @@ impl Replica {
         if writer.peer == self.peer() && working.epoch == Some(writer.epoch) {
             working.epoch = None;
         }
-        working.record(Some(commit), None);
+        working.record_on(Some(line), Some(commit), None);
         Ok(())
     }
 }
@@ -147,6 +170,9 @@ mod tests {
     impl Rows for NoRows {
         type Error = std::convert::Infallible;
         fn row(&self, _: &Collection, _: &Key) -> Result<Option<crate::conflict::Row>, Self::Error> {
+            Ok(None)
+        }
+        fn commit(&self, _: &WriterId, _: u64) -> Result<Option<Line>, Self::Error> {
             Ok(None)
         }
     }

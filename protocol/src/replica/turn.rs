@@ -21,6 +21,12 @@ pub trait Rows {
     /// # Errors
     /// When the store can't be read.
     fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, Self::Error>;
+
+    /// The commit `seq` of a line, if the log has it: what a commit with that number is compared with.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, Self::Error>;
 }
 
 /// What a turn is made of.
@@ -72,6 +78,23 @@ pub struct Effects {
     /// The epoch this node writes under after it.
     #[serde(rename = "e")]
     pub epoch: Option<Epoch>,
+    /// The branch that the commit is a part of; none where it is a part of its writer's line.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<WriterId>,
+    /// The record holds a commit that the log had with fewer sections, under this arrival: it takes that one's place.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub widens: Option<u64>,
+    /// The record's commit says to everybody what the record under this arrival kept local, in the collections of its sections.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub issues: Option<u64>,
+}
+
+impl Record {
+    /// The line that the commit is a part of.
+    #[must_use]
+    pub fn line(&self) -> Option<WriterId> {
+        self.commit.as_ref().map(|commit| self.effects.branch.unwrap_or(commit.writer()))
+    }
 }
 
 /// A row to be written.
@@ -123,6 +146,11 @@ impl<'a, R: Rows> Working<'a, R> {
 
     pub fn line(&self, writer: &WriterId) -> Option<Line> {
         self.lines.get(writer).or_else(|| self.replica.lines.get(writer)).copied()
+    }
+
+    /// The commit `seq` of a line that the log had before this turn.
+    pub fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, R::Error> {
+        self.rows.commit(line, seq)
     }
 
     /// How many writers have lines as this turn would leave it.
@@ -182,15 +210,45 @@ impl<'a, R: Rows> Working<'a, R> {
         self.tallies.entry(collection.clone()).or_insert(before)
     }
 
+    /// Names a collection's tally in the effects of the record in the making, changed or not.
+    pub fn touch(&mut self, collection: &Collection) {
+        self.tally(collection);
+    }
+
     /// Ends a record: what was folded since the last one is its effects.
     pub fn record(&mut self, commit: Option<Commit>, local: Option<LocalBatch>) {
+        let line = commit.as_ref().map(Commit::writer);
+        self.record_on(line, commit, local);
+    }
+
+    /// As [`Working::record`], for a commit that is a part of `line`.
+    pub fn record_on(&mut self, line: Option<WriterId>, commit: Option<Commit>, local: Option<LocalBatch>) {
+        let branch = branch_of(line, commit.as_ref());
+        if let (Some(line), Some(commit)) = (line, &commit) {
+            self.lines.insert(line, Line::of(commit));
+        }
+        let effects = Effects { branch, ..self.effects() };
+        self.records.push(Record { commit, local, effects });
+    }
+
+    /// Ends a record of an old commit of `line` with more sections than `widened`, which the log has: no line goes on by it.
+    pub fn record_widened(&mut self, line: WriterId, commit: Commit, widened: u64) {
+        let branch = branch_of(Some(line), Some(&commit));
+        let effects = Effects { widens: Some(widened), branch, ..self.effects() };
+        self.records.push(Record { commit: Some(commit), local: None, effects });
+    }
+
+    /// Says of the last record that it issues what was local.
+    pub fn issues(&mut self, local: u64) {
+        if let Some(record) = self.records.last_mut() {
+            record.effects.issues = Some(local);
+        }
+    }
+
+    fn effects(&mut self) -> Effects {
         let tallies = std::mem::take(&mut self.touched);
         let tallies = tallies.into_iter().map(|collection| (collection.clone(), self.tallies[&collection])).collect();
-        let effects = Effects { clock: self.clock, tallies, epoch: self.epoch };
-        if let Some(commit) = &commit {
-            self.lines.insert(commit.writer(), Line::of(commit));
-        }
-        self.records.push(Record { commit, local, effects });
+        Effects { clock: self.clock, tallies, epoch: self.epoch, ..Effects::default() }
     }
 
     pub fn finish(self) -> Turn {
@@ -200,6 +258,11 @@ impl<'a, R: Rows> Working<'a, R> {
         });
         Turn { rows: made.collect(), records: self.records }
     }
+}
+
+/// The line, where it is a branch and not the line of the commit's writer.
+fn branch_of(line: Option<WriterId>, commit: Option<&Commit>) -> Option<WriterId> {
+    line.filter(|line| commit.is_some_and(|commit| commit.writer() != *line))
 }
 
 /// The rows that a record leads to, given what the store has.

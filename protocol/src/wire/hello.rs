@@ -78,6 +78,14 @@ pub struct Hello {
     /// The datasets.
     #[serde(rename = "s", deserialize_with = "codec::at_most::<DatasetHello, _, _, HELLO_DATASETS_MAX>")]
     pub datasets: Vec<DatasetHello>,
+    /// Datasets the receiver accepted before and the sender no longer syncs with it, and why.
+    #[serde(
+        rename = "w",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "codec::at_most::<DatasetReply, _, _, HELLO_DATASETS_MAX>"
+    )]
+    pub withdrawn: Vec<DatasetReply>,
 }
 
 /// A dataset in a `Hello`.
@@ -139,7 +147,7 @@ pub struct HelloReply {
     pub refused: Vec<DatasetReply>,
 }
 
-/// Why a dataset of a `Hello` was refused.
+/// Why a dataset of a `Hello` was refused, or is withdrawn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetReply {
@@ -156,6 +164,7 @@ impl Hello {
         if self.listen.iter().any(|address| address.len() > 256) {
             return Err(DecodeError::OutOfBounds("an address of at most 256 bytes"));
         }
+        self.withdrawn.iter().try_for_each(DatasetReply::check)?;
         self.datasets.iter().try_for_each(DatasetHello::check)
     }
 }
@@ -171,9 +180,13 @@ impl DatasetHello {
 impl HelloReply {
     pub(super) fn check(&self) -> Result<(), DecodeError> {
         self.hello.check()?;
-        self.refused.iter().try_for_each(|reply| {
-            dataset_is_valid(reply.dataset.as_ref())?;
-            reply.refusal.check()
-        })
+        self.refused.iter().try_for_each(DatasetReply::check)
+    }
+}
+
+impl DatasetReply {
+    fn check(&self) -> Result<(), DecodeError> {
+        dataset_is_valid(self.dataset.as_ref())?;
+        self.refusal.check()
     }
 }

@@ -5,10 +5,13 @@ use serde_bytes::ByteBuf;
 
 use super::hello::{Hello, HelloReply};
 use crate::codec::{self, DecodeError};
+use crate::commit::ForkProof;
 use crate::confirmation::SignedStatement;
 use crate::hlc::Hlc;
 use crate::id::{DatasetId, Epoch, PeerId, ShortHash, Tag, WriterId};
-use crate::limits::{COMMIT_SECTIONS_MAX, PAGE_BYTES_MAX, PAGE_FRAMES_MAX, PULL_WANTS_MAX, REASON_BYTES_MAX, VECTOR_WRITERS_MAX};
+use crate::limits::{
+    COMMIT_SECTIONS_MAX, FORKS_MAX, PAGE_BYTES_MAX, PAGE_FRAMES_MAX, PULL_WANTS_MAX, REASON_BYTES_MAX, VECTOR_WRITERS_MAX,
+};
 use crate::plan::Want;
 use crate::registration::Registration;
 use crate::vector::VersionVector;
@@ -72,6 +75,14 @@ pub struct HeadsReply {
     /// Writers the answerer holds back, so that they learn of it.
     #[serde(rename = "w", default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<Held>,
+    /// Forks the answerer knows of, where vectors differ.
+    #[serde(
+        rename = "f",
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "codec::at_most::<ForkProof, _, _, FORKS_MAX>"
+    )]
+    pub forks: Vec<ForkProof>,
 }
 
 /// A writer whose commits a node holds back because their clock is out of bounds.
@@ -229,7 +240,7 @@ pub struct Refusal {
 }
 
 /// Kinds of refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalCode {
     /// A `Hello` for this dataset has to be accepted first.
@@ -293,6 +304,19 @@ impl Refusal {
         Self { code, reason }
     }
 
+    /// As it is shown here when it is the peer's word: `here` and `there` in it are the peer's.
+    #[must_use]
+    pub fn by_peer(&self) -> Self {
+        Self { code: self.code, reason: format!("the peer says: {}", self.reason) }
+    }
+
+    /// Whether it ends what was agreed on before, as opposed to asking for another try.
+    #[must_use]
+    pub fn ends_session(&self) -> bool {
+        use RefusalCode::{Forbidden, Kind, Lineage, Policy, UnknownDataset};
+        matches!(self.code, Forbidden | Kind | Lineage | Policy | UnknownDataset)
+    }
+
     pub(super) fn check(&self) -> Result<(), DecodeError> {
         bounded(self.reason.len() <= REASON_BYTES_MAX, "a reason of at most 512 bytes")
     }
@@ -352,7 +376,8 @@ impl Response {
             Self::Hello(reply) => reply.check(),
             Self::Heads(m) => {
                 dataset_is_valid(m.dataset.as_ref())?;
-                bounded(m.held.len() <= VECTOR_WRITERS_MAX, "held writers")
+                bounded(m.held.len() <= VECTOR_WRITERS_MAX, "held writers")?;
+                bounded(m.forks.iter().all(ForkProof::is_bounded), "forks")
             }
             Self::Page(m) => {
                 dataset_is_valid(m.dataset.as_ref())?;

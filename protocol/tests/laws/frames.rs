@@ -1,7 +1,7 @@
 //! A frame is traced to its writer's key, whole or with sections left out, and nothing else passes.
 
 use anabranch_protocol::codec;
-use anabranch_protocol::commit::{Change, Commit, Draft, Entry, Frame, FrameError, Identity, Parent, Section};
+use anabranch_protocol::commit::{Change, Commit, Draft, Entry, Frame, FrameError, FrameFault, Identity, Parent, Section};
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{Collection, DatasetId, Epoch, Hash, Lineage, Salt, Signature, Tag};
 use anabranch_protocol::registration::{Registration, TagSet};
@@ -212,6 +212,47 @@ fn headers_outside_the_rules_are_refused_even_if_signed() {
     assert_eq!(verify(&sealed(newer, 1)), Err(FrameError::NeedsUpgrade { what: "commit version", number: 9 }));
 }
 
+fn open(bytes: &[u8]) -> Result<Commit, FrameFault> {
+    Commit::open(bytes, &DatasetId::primary(), Lineage::ZERO)
+}
+
+/// A signed frame with one section of these bytes.
+fn signed_section(bytes: Vec<u8>) -> Parts {
+    let mut hasher = blake3::Hasher::new_derive_key("anabranch 1 section");
+    let digest = Hash(*hasher.update(&bytes).finalize().as_bytes());
+    let mut raw = raw_header(&primary_commit());
+    raw.s = vec![(collection(0).tag(&DatasetId::primary(), Lineage::ZERO), 1, digest)];
+    let (header, signature, _): Parts = codec::decode(&sealed(codec::encode(&raw), 1), 1 << 20).unwrap();
+    (header, signature, vec![Some(ByteBuf::from(bytes))])
+}
+
+#[test]
+fn only_what_a_signature_covers_is_laid_to_the_writer() {
+    let writer = primary_commit().writer();
+    let unknown_op = codec::encode(&(Salt::ZERO, collection(0), [(0_u64, 9_u64, "k", ByteBuf::from([0]))]));
+    let mut frame = signed_section(unknown_op.clone());
+    let held = FrameFault::NeedsUpgrade { writer, seq: 2, what: "operation", number: 9 };
+    assert_eq!(open(&codec::encode(&frame)), Err(held.clone()));
+    assert!(!held.blames_sender());
+    // The same section under a signature that does not hold, or that the writer never digested, says nothing of the writer.
+    frame.1.0[0] ^= 1;
+    let unproven = |error| Err(FrameFault::Unproven { claimed: Some(writer), error });
+    assert_eq!(open(&codec::encode(&frame)), unproven(FrameError::Signature));
+    let mut swapped =
+        signed_section(Section { salt: Salt::ZERO, collection: collection(0), entries: vec![entry(0, 1, "1")] }.encode());
+    swapped.2 = vec![Some(ByteBuf::from(unknown_op))];
+    assert_eq!(open(&codec::encode(&swapped)), unproven(FrameError::SectionDigest));
+    // Nothing about a header of another version can be checked, but its number and, if it still has one there, its writer.
+    let mut raw = raw_header(&primary_commit());
+    raw.v = 2;
+    let newer = FrameFault::NewerHeader { claimed: Some(writer), number: 2 };
+    assert_eq!(open(&sealed(codec::encode(&raw), 2)), Err(newer.clone()));
+    assert!(!newer.blames_sender());
+    let strange = codec::encode(&std::collections::BTreeMap::from([("new", 5), ("v", 9)]));
+    assert_eq!(open(&sealed(strange, 1)), Err(FrameFault::NewerHeader { claimed: None, number: 9 }));
+    assert!(matches!(open(b"nonsense"), Err(FrameFault::Unproven { claimed: None, .. })));
+}
+
 type RawEntry = (u64, u64, String, ByteBuf);
 
 fn section(entries: &[RawEntry]) -> Result<Section, FrameError> {
@@ -265,6 +306,18 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
         prop_assert!(verify(&bytes).is_err());
+        // No stranger can have a writer held by meddling with its frames.
+        let fault = open(&bytes).unwrap_err();
+        prop_assert!(!matches!(fault, FrameFault::NeedsUpgrade { .. }), "{fault:?}");
+    }
+
+    #[test]
+    fn opening_takes_exactly_what_decoding_and_verifying_take(at: prop::sample::Index, byte: u8, cut: bool, lineage: bool) {
+        let commit = commit(&DatasetId::primary(), if lineage { Lineage([1; 16]) } else { Lineage::ZERO });
+        let mut bytes = if cut { commit.bytes_for(&orders_only()) } else { commit.to_bytes() };
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        prop_assert_eq!(open(&bytes).ok(), verify(&bytes).ok());
     }
 
     #[test]

@@ -88,7 +88,15 @@ fn hello(dataset: Option<DatasetId>) -> Hello {
     // An open network has no proofs, a node behind NAT no addresses: one shape with, one without.
     let proofs = if dataset.is_some() { vec![Hash([0x33; 32])] } else { vec![] };
     let listen = if dataset.is_some() { vec!["/ip4/127.0.0.1/tcp/4001".into()] } else { vec![] };
-    Hello { versions: vec![1], nonce: Salt([0x44; 16]), proofs, incarnation: Incarnation([0x22; 16]), listen, datasets }
+    let (nonce, incarnation) = (Salt([0x44; 16]), Incarnation([0x22; 16]));
+    Hello { versions: vec![1], nonce, proofs, incarnation, listen, datasets, withdrawn: Vec::new() }
+}
+
+/// A `Hello` that takes a dataset back.
+fn withdrawing(dataset: Option<DatasetId>) -> Hello {
+    let refusal = Refusal::new(RefusalCode::UnknownDataset, "deleted");
+    let withdrawn = vec![DatasetReply { dataset, refusal }];
+    Hello { datasets: Vec::new(), withdrawn, ..hello(None) }
 }
 
 fn requests(d: Option<DatasetId>) -> Vec<(&'static str, Request)> {
@@ -96,6 +104,7 @@ fn requests(d: Option<DatasetId>) -> Vec<(&'static str, Request)> {
     let registration = Registration::of([collection(0)]);
     vec![
         ("hello", Request::Hello(hello(d.clone()))),
+        ("hello-withdrawn", Request::Hello(withdrawing(d.clone()))),
         ("heads", Request::Heads(Heads { dataset: d.clone(), digest: vector().digest() })),
         ("pull", Request::Pull(Pull { dataset: d.clone(), registration, wants, bytes_max: 65_536 })),
         ("push", Request::Push(Push { dataset: d.clone(), frames: vec![ByteBuf::from(primary_commit().to_bytes())] })),
@@ -109,7 +118,9 @@ fn responses(d: Option<DatasetId>) -> Vec<(&'static str, Response)> {
     let refused = vec![DatasetReply { dataset: d.clone(), refusal: refusal.clone() }];
     let incomplete = vec![Incomplete { writer: writer(1), from_seq: 4, tags: vec![Tag([0x55; 8])] }];
     let frames = vec![ByteBuf::from(primary_commit().to_bytes())];
-    let heads = |heads, held| Response::Heads(HeadsReply { dataset: d.clone(), heads, held });
+    let heads = |heads, held| Response::Heads(HeadsReply { dataset: d.clone(), heads, held, forks: vec![] });
+    let forks = vec![crate::forks::proof()];
+    let forked = Response::Heads(HeadsReply { dataset: d.clone(), heads: Some(vector()), held: vec![], forks });
     let page = |frames, more, incomplete| Response::Page(Page { dataset: d.clone(), frames, more, incomplete });
     let pushed =
         |complete, held| Response::Pushed(Pushed { dataset: d.clone(), confirmation: statement(d.clone()), complete, held });
@@ -119,6 +130,7 @@ fn responses(d: Option<DatasetId>) -> Vec<(&'static str, Response)> {
         ("heads-reply", heads(Some(vector()), vec![])),
         ("heads-reply-equal", heads(None, vec![])),
         ("heads-reply-held", heads(Some(vector()), held.clone())),
+        ("heads-reply-forked", forked),
         ("page", page(frames, true, vec![])),
         ("page-incomplete", page(vec![], false, incomplete)),
         ("pushed", pushed(true, vec![])),
@@ -136,7 +148,12 @@ fn effects() -> Effects {
     let mut tally = Tally::default();
     tally.add(u128::MAX - 5);
     tally.add(9);
-    Effects { clock: Hlc(0x019f_0000_0001_0002), tallies: vec![(collection(0), tally)], epoch: Some(Epoch([3; 16])) }
+    Effects {
+        clock: Hlc(0x019f_0000_0001_0002),
+        tallies: vec![(collection(0), tally)],
+        epoch: Some(Epoch([3; 16])),
+        ..Effects::default()
+    }
 }
 
 /// Every shape: the file that freezes it, and its bytes.
@@ -150,7 +167,11 @@ pub fn shapes() -> Vec<(String, Vec<u8>)> {
         shapes.push((of("statement"), codec::encode(&statement(dataset))));
     }
     shapes.push(("commit/log-effects".into(), codec::encode(&effects())));
+    shapes.push(("commit/log-effects-branch".into(), codec::encode(&Effects { branch: Some(writer(9)), ..effects() })));
+    shapes.push(("commit/fork-proof".into(), codec::encode(&crate::forks::proof())));
     shapes.push(("commit/log-effects-closed".into(), codec::encode(&Effects { epoch: None, ..effects() })));
+    shapes.push(("commit/log-effects-widens".into(), codec::encode(&Effects { widens: Some(41), ..effects() })));
+    shapes.push(("commit/log-effects-issues".into(), codec::encode(&Effects { issues: Some(42), ..effects() })));
     shapes
 }
 
@@ -175,6 +196,9 @@ fn shapes_encode_to_their_frozen_bytes() {
     for (name, bytes) in shapes() {
         let frozen = read(&name);
         assert_eq!(data_encoding::HEXLOWER.encode(&bytes), data_encoding::HEXLOWER.encode(&frozen), "{name} changed");
+    }
+    for (_, request) in requests(None) {
+        assert_eq!(codec::encoded_len(&request), request.encode().len());
     }
 }
 
@@ -214,7 +238,10 @@ fn frozen_bytes_decode_to_their_values() {
         };
         assert_eq!(signed.verify(&id, lineage).unwrap().counter, 25);
     }
-    assert_eq!(codec::decode::<Effects>(&read("commit/log-effects"), 1 << 20), Ok(effects()));
+    let frozen = |name: &str| codec::decode::<Effects>(&read(name), 1 << 20);
+    assert_eq!(frozen("commit/log-effects"), Ok(effects()));
+    assert_eq!(frozen("commit/log-effects-widens"), Ok(Effects { widens: Some(41), ..effects() }));
+    assert_eq!(frozen("commit/log-effects-issues"), Ok(Effects { issues: Some(42), ..effects() }));
 }
 
 #[test]

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use anabranch_protocol::commit::{Commit, Frame, Identity};
+use anabranch_protocol::commit::{Commit, ForkProof, Frame, Identity};
 use anabranch_protocol::conflict::Row;
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::WallClock;
-use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage};
+use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage, WriterId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{
-    Op, Record, Replica, ReplicaSettings, Rows, Saved, Turn, Verdict, WriteOp, WriteRefusal, WriteRequest, Written,
+    Line, Op, Record, Replica, ReplicaSettings, Rows, Saved, Turn, Verdict, WriteOp, WriteRefusal, WriteRequest, Written,
 };
 use anabranch_protocol::value::Value;
 use anabranch_protocol::wire::Kind;
@@ -22,12 +22,15 @@ pub const NOON: u64 = 1_790_000_000_000;
 pub type RowMap = BTreeMap<(Collection, Key), Row>;
 
 #[derive(Debug, Clone, Default)]
-pub struct MemoryRows(pub RowMap);
+pub struct MemoryRows(pub RowMap, pub BTreeMap<(WriterId, u64), Line>);
 
 impl Rows for MemoryRows {
     type Error = Infallible;
     fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, Infallible> {
         Ok(self.0.get(&(collection.clone(), key.clone())).cloned())
+    }
+    fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, Infallible> {
+        Ok(self.1.get(&(*line, seq)).copied())
     }
 }
 
@@ -94,7 +97,28 @@ impl Node {
     pub fn take(&mut self, turn: Turn) {
         self.replica.evolve(&turn);
         self.rows.0.extend(turn.rows.into_iter().map(|write| ((write.collection, write.key), write.row)));
+        for record in &turn.records {
+            if let (Some(id), Some(commit)) = (record.line(), &record.commit) {
+                self.rows.1.insert((id, commit.header().seq), Line::of(commit));
+            }
+        }
         self.log.extend(turn.records);
+    }
+
+    /// Takes in a proof, and parts the line that it is about.
+    pub fn learn(&mut self, proof: &ForkProof) -> bool {
+        let settings = self.replica.settings();
+        let fork = proof.clone().verify(&settings.dataset, settings.lineage).expect("verifies");
+        let new = self.replica.learn_fork(fork.clone());
+        if let Some(parting) = self.replica.parting(&fork, &self.rows).expect("memory can be read") {
+            let past = self.rows.1.split_off(&(parting.line, parting.from_seq));
+            for ((id, seq), line) in past {
+                let id = if id == parting.line { parting.branch } else { id };
+                self.rows.1.insert((id, seq), line);
+            }
+            self.replica.part(&parting);
+        }
+        new
     }
 
     /// Frames of the log, cut to what this node keeps.

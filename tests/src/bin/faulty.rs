@@ -2,14 +2,15 @@
 //!
 //! `TEST_FAULTS` names a file with a fault plan (`anabranch_actors::store::fault`), read again whenever it changes;
 //! what was taken stands beside it, with the ending `taken`.
-//! `TEST_CLOCK` is added to the wall clock, in milliseconds.
+//! `TEST_CLOCK` is added to the wall clock, in milliseconds. `TEST_DISK_PATIENCE` is how long a call to the disk may take, in
+//! milliseconds.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_actors::node::Clock;
+use anabranch_actors::node::{Clock, DISK_PATIENCE};
 use anabranch_actors::store::{FaultEngine, FaultPlan, SledEngine};
 use anabranch_node::builder::SystemClock;
 use anabranch_node::run::World;
@@ -32,8 +33,14 @@ fn main() -> ExitCode {
         std::thread::spawn(move || follow(&plan, &PathBuf::from(path)));
     }
     let offset = std::env::var("TEST_CLOCK").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let engine = Arc::new(FaultEngine::new(Arc::new(SledEngine::default()), plan));
-    anabranch_node::cli::main(World { engine, clock: Arc::new(WrongClock(offset)) })
+    let patience = std::env::var("TEST_DISK_PATIENCE").ok().and_then(|text| text.parse().ok());
+    let engine = Arc::new(FaultEngine::new(Arc::new(SledEngine::default()), plan.clone()));
+    anabranch_node::cli::main(World {
+        engine,
+        clock: Arc::new(WrongClock(offset)),
+        disk_patience: patience.map_or(DISK_PATIENCE, Duration::from_millis),
+        probe: Some(Arc::new(plan)),
+    })
 }
 
 fn follow(plan: &FaultPlan, path: &std::path::Path) {

@@ -126,7 +126,7 @@ fn the_allow_and_the_deny_list_hold_whoever_dials() {
         let enemy = place.node("enemy").peer(&node).start();
         enemy.put("orders", "enemy", &json!(1));
         refuses(&node, &enemy.peer_id, "[access]");
-        refuses(&enemy, &node.peer_id, "access lists");
+        refuses(&enemy, &node.peer_id, "[access]");
         let (status, _) = node.ask("POST", "/v1/peers", &json!({ "address": enemy.listen[0] }).to_string());
         assert_eq!(status, 202);
         let friend = place.node("friend").peer(&node).start();

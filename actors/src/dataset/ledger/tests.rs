@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anabranch_protocol::commit::Identity;
+use anabranch_protocol::commit::{Change, Commit, Draft, Entry, Identity};
+use anabranch_protocol::coverage::Standing;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage};
 use anabranch_protocol::registration::Registration;
@@ -16,7 +17,7 @@ use super::Ledger;
 use crate::api::ListQuery;
 use crate::store::{FaultEngine, FaultPlan, MemoryEngine, SledEngine, Store, StoreEngine, StoreError, Visitor};
 
-fn settings(kind: Kind) -> ReplicaSettings {
+pub(super) fn settings(kind: Kind) -> ReplicaSettings {
     ReplicaSettings {
         dataset: DatasetId::primary(),
         lineage: Lineage::ZERO,
@@ -29,7 +30,7 @@ fn settings(kind: Kind) -> ReplicaSettings {
 }
 
 /// Random bytes that are the same in every run.
-fn entropy(seed: &mut u8) -> impl FnMut(&mut [u8]) + '_ {
+pub(super) fn entropy(seed: &mut u8) -> impl FnMut(&mut [u8]) + '_ {
     |bytes| {
         *seed = seed.wrapping_add(1);
         bytes.fill(*seed);
@@ -40,7 +41,7 @@ fn open(engine: &dyn StoreEngine, directory: &Path, seed: &mut u8) -> Ledger {
     Ledger::open(engine, directory, 1 << 20, settings(Kind::Documents), &mut entropy(seed)).unwrap()
 }
 
-fn orders() -> Collection {
+pub(super) fn orders() -> Collection {
     Collection::new("orders").unwrap()
 }
 
@@ -68,7 +69,7 @@ fn pair(n: u32, size: usize) -> WriteRequest {
     }
 }
 
-fn now(n: u32) -> WallClock {
+pub(super) fn now(n: u32) -> WallClock {
     WallClock(1_700_000_000_000 + u64::from(n))
 }
 
@@ -119,6 +120,231 @@ proptest! {
             let seqs: u64 = replica.vector().iter().map(|(_, head)| head.seq).sum();
             prop_assert_eq!(seqs, documents.len().saturating_sub(1) as u64);
         }
+    }
+}
+
+/// A commit of another writer with a section in each of two collections.
+fn foreign(n: u64, previous: anabranch_protocol::id::Hash) -> Commit {
+    let entry = |index, key: &str| {
+        let value = anabranch_protocol::value::Value::Text(format!("{key}{n}")).encode();
+        Entry { index, change: Change::Put { key: Key::new(&format!("{key}{}", n % 5)).unwrap(), value } }
+    };
+    let salt = anabranch_protocol::id::Salt([u8::try_from(n % 200).unwrap(); 16]);
+    let draft = Draft {
+        dataset: &DatasetId::primary(),
+        lineage: Lineage::ZERO,
+        epoch: anabranch_protocol::id::Epoch([9; 16]),
+        seq: n,
+        previous,
+        parent: None,
+        hlc: anabranch_protocol::hlc::Hlc::at(now(u32::try_from(n).unwrap())),
+        sections: vec![(orders(), salt, vec![entry(0, "o")]), (customers(), salt, vec![entry(1, "c")])],
+    };
+    draft.seal(&Identity::from_secret(&[8; 32]))
+}
+
+fn customers() -> Collection {
+    Collection::new("customers").unwrap()
+}
+
+fn only(collection: &Collection) -> anabranch_protocol::registration::TagSet {
+    Registration::of([collection.clone()]).tags(&DatasetId::primary(), Lineage::ZERO)
+}
+
+fn chain(length: u64) -> Vec<Commit> {
+    let mut commits: Vec<Commit> = Vec::new();
+    for n in 1..=length {
+        let previous = commits.last().map_or(anabranch_protocol::id::Hash::ZERO, Commit::hash);
+        commits.push(foreign(n, previous));
+    }
+    commits
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// Collections are registered, imported, unregistered and written to, and it crashes again and again: a collection that counts
+    /// as complete has what the commits say, what was written locally is issued once, and nothing counts as damage.
+    #[test]
+    fn no_crash_makes_a_collection_complete_that_is_not(
+        fails in proptest::collection::vec((0_u32..60, any::<bool>(), any::<u64>()), 1..5), steps in proptest::collection::vec(0_u8..8, 8..40),
+    ) {
+        let memory = MemoryEngine::default();
+        let plan = FaultPlan::default();
+        let engine = FaultEngine::new(Arc::new(memory.clone()), plan.clone());
+        let directory = Path::new("/nowhere/primary");
+        let commits = chain(12);
+        let (mut random, mut written, mut acked): (u8, u32, Option<u32>) = (0, 100, None);
+        for (fails_after, barrier, seed) in fails {
+            let mut ledger = open(&engine, directory, &mut random);
+            let call = if barrier { "barrier" } else { "put" };
+            plan.reload(&format!("{call}:error:after={}", if barrier { fails_after / 4 } else { fails_after })).unwrap();
+            for step in &steps {
+                let had = ledger.replica().vector().iter().filter(|(writer, _)| writer.peer != ledger.replica().settings().identity.peer());
+                let had = usize::try_from(had.map(|(_, head)| head.seq).sum::<u64>()).unwrap();
+                let done = match step {
+                    0 | 1 => {
+                        let next = commits.iter().skip(had).take(2).cloned().collect();
+                        ledger.receive(now(50), next).map(drop)
+                    }
+                    2 => ledger.register(&customers()).map(drop),
+                    3 => ledger.unregister(&customers()).map(drop),
+                    4 => {
+                        let past = commits.iter().take(had).map(|commit| commit.clone().keep_only(&only(&customers()))).collect();
+                        ledger.widen(past).map(drop)
+                    }
+                    5 => {
+                        written += 1;
+                        let ops = vec![put(&customers(), "mine", written.to_string().as_bytes()), put(&orders(), "mine", b"x")];
+                        ledger.write(now(written), &[WriteRequest { ops }], &mut entropy(&mut random)).map(|_| acked = Some(written))
+                    }
+                    6 => ledger.skim().map(drop),
+                    _ => ledger.issue(now(written), &mut entropy(&mut random)).map(drop),
+                };
+                if done.is_err() {
+                    break;
+                }
+            }
+            drop(ledger);
+            plan.clear();
+            memory.crash_seeded(directory, seed);
+            let mut ledger = open(&engine, directory, &mut random);
+            ledger.check().unwrap();
+            ledger.audit().unwrap();
+            let registration = ledger.replica().registration().clone();
+            prop_assert_eq!(&ledger.view().registered().now().registration, &registration);
+            complete_is_complete(&ledger, &commits)?;
+            let mine = ledger.view().get(&customers(), &Key::new("mine").unwrap()).unwrap();
+            let mine = mine.map(|document| String::from_utf8_lossy(&document.value[1..]).parse::<u32>().unwrap());
+            prop_assert!(mine >= acked, "{mine:?} of {acked:?}");
+            // Once more from the start, without faults: everything comes to its end.
+            ledger.register(&customers()).unwrap().0.unwrap();
+            while ledger.issue(now(written), &mut entropy(&mut random)).unwrap().1 {}
+            let had = ledger.replica().vector().iter().find(|(writer, _)| writer.epoch.0 == [9; 16]).map_or(0, |(_, head)| head.seq);
+            let past = commits[..usize::try_from(had).unwrap()].to_vec();
+            ledger.widen(past).unwrap();
+            // Own commits never lack anything, and nobody has to deliver them.
+            ledger.skim().unwrap();
+            prop_assert_eq!(ledger.coverages().standing(&customers()), Standing::Complete);
+            complete_is_complete(&ledger, &commits)?;
+            let keys = ledger.store.get(&super::layout::row_key(&customers(), &Key::new("mine").unwrap())).unwrap();
+            prop_assert!(keys.is_none_or(|head| !ledger.replica().is_local(&super::layout::decode_row_head(&head).unwrap().0)));
+            ledger.settle().unwrap();
+            prop_assert!(!ledger.moves.any_settled(u64::MAX), "what was replaced stays for ever");
+            ledger.check().unwrap();
+            ledger.audit().unwrap();
+        }
+    }
+}
+
+/// What counts as complete has the document that each key's newest commit says.
+fn complete_is_complete(ledger: &Ledger, commits: &[Commit]) -> Result<(), TestCaseError> {
+    if ledger.coverages().standing(&customers()) != Standing::Complete {
+        return Ok(());
+    }
+    let had = ledger.replica().vector().iter().find(|(writer, _)| writer.epoch.0 == [9; 16]).map_or(0, |(_, head)| head.seq);
+    let listed: std::collections::BTreeMap<_, _> = listing(ledger, &customers()).into_iter().collect();
+    let mut expected = std::collections::BTreeMap::new();
+    for commit in &commits[..usize::try_from(had).unwrap()] {
+        for entry in commit.sections().filter(|section| section.collection == customers()).flat_map(|section| &section.entries) {
+            if let Change::Put { key, value } = &entry.change {
+                expected.insert(key.to_string(), value.clone());
+            }
+        }
+    }
+    for (key, value) in expected {
+        prop_assert_eq!(listed.get(&key), Some(&value), "{}", key);
+    }
+    Ok(())
+}
+
+#[test]
+fn how_far_a_collection_got_is_never_ahead_of_the_log() {
+    let directory = Path::new("/nowhere/primary");
+    let commits = chain(5);
+    for fails_after in 0..40 {
+        let memory = MemoryEngine::default();
+        let plan = FaultPlan::default();
+        let engine = FaultEngine::new(Arc::new(memory.clone()), plan.clone());
+        let mut random = 0;
+        let mut ledger = open(&engine, directory, &mut random);
+        ledger.receive(now(50), commits.clone()).unwrap();
+        ledger.register(&customers()).unwrap().0.unwrap();
+        let call = if fails_after < 4 { "barrier" } else { "put" };
+        plan.reload(&format!("{call}:error:after={}", fails_after % 36)).unwrap();
+        let _ = ledger.widen(commits.clone());
+        drop(ledger);
+        plan.clear();
+        memory.crash_seeded(directory, fails_after);
+        let mut ledger = open(&engine, directory, &mut random);
+        ledger.audit().unwrap();
+        complete_is_complete(&ledger, &commits).unwrap();
+        ledger.widen(commits.clone()).unwrap();
+        assert_eq!(ledger.coverages().standing(&customers()), Standing::Complete);
+        complete_is_complete(&ledger, &commits).unwrap();
+    }
+}
+
+/// The same for records: found by key wherever their commit lies now, and local ones are issued once.
+#[test]
+fn records_are_found_after_they_moved_and_after_they_were_issued() {
+    let memory = MemoryEngine::default();
+    let directory = Path::new("/nowhere/logs");
+    let mut random = 0;
+    let mut writer = Ledger::open(
+        &MemoryEngine::default(),
+        directory,
+        1 << 20,
+        ReplicaSettings {
+            identity: Identity::from_secret(&[8; 32]),
+            registration: Registration::all(),
+            ..settings(Kind::Append)
+        },
+        &mut entropy(&mut random),
+    )
+    .unwrap();
+    let append = |collection: &Collection, text: &str| {
+        let value = anabranch_protocol::value::Value::Text(text.into()).encode();
+        WriteOp { collection: collection.clone(), op: Op::Append { value } }
+    };
+    let mut commits: Vec<Commit> = Vec::new();
+    for n in 1..40 {
+        // Some of more than one part of the log.
+        let text = format!("{n}{}", "x".repeat(if n % 7 == 0 { 20_000 } else { 0 }));
+        let ops = vec![append(&orders(), &text), append(&customers(), &text)];
+        let (_, committed) = writer.write(now(n), &[WriteRequest { ops }], &mut entropy(&mut random)).unwrap();
+        commits.extend(committed.commits.iter().map(|commit| (**commit).clone()));
+    }
+    let open = |random: &mut u8| Ledger::open(&memory, directory, 1 << 20, settings(Kind::Append), &mut entropy(random)).unwrap();
+    let mut ledger = open(&mut random);
+    ledger.receive(now(50), commits.clone()).unwrap();
+    for n in 60..70 {
+        let ops = vec![append(&customers(), &format!("local {n}")), append(&Collection::new("other").unwrap(), "stays")];
+        ledger.write(now(n), &[WriteRequest { ops }], &mut entropy(&mut random)).unwrap();
+    }
+    assert_eq!((listing(&ledger, &customers()).len(), listing(&ledger, &orders()).len()), (10, 39));
+    ledger.register(&customers()).unwrap().0.unwrap();
+    while ledger.issue(now(80), &mut entropy(&mut random)).unwrap().1 {}
+    let part: Vec<Commit> = commits.iter().map(|commit| commit.clone().keep_only(&only(&customers()))).collect();
+    assert_eq!(ledger.widen(part[..20].to_vec()).unwrap().got_on, 20);
+    assert_eq!(ledger.widen(part.clone()).unwrap().got_on, 19);
+    assert_eq!(ledger.widen(part.clone()).unwrap().got_on, 0);
+    for _ in 0..3 {
+        assert_eq!((listing(&ledger, &customers()).len(), listing(&ledger, &orders()).len()), (49, 39));
+        assert_eq!(listing(&ledger, &Collection::new("other").unwrap()).len(), 10);
+        assert_eq!(ledger.replica().tallies()[&customers()].live, 49);
+        assert_eq!(ledger.coverages().standing(&customers()), Standing::Complete);
+        ledger.check().unwrap();
+        ledger.audit().unwrap();
+        let wants = [anabranch_protocol::plan::Want { writer: commits[0].writer(), from_seq: 1 }];
+        let both = Registration::of([orders(), customers()]).tags(&DatasetId::primary(), Lineage::ZERO);
+        assert_eq!(ledger.view().page(&wants, &both, 8 << 20).unwrap().frames.len(), 39);
+        drop(ledger);
+        memory.crash_seeded(directory, 5);
+        ledger = open(&mut random);
+        // How far it got rides on later barriers: after a crash some of it may come again.
+        ledger.widen(part.clone()).unwrap();
+        ledger.settle().unwrap();
     }
 }
 

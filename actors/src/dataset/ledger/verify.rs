@@ -1,8 +1,9 @@
 //! Is what the store holds what it says it holds? Damage can be silent: an engine may skip what it can't read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use anabranch_protocol::commit::Commit;
 use anabranch_protocol::fingerprint::{RowHasher, Tally};
 use anabranch_protocol::id::{Collection, Hash, Key, WriterId};
 use anabranch_protocol::replica::{Line, Record};
@@ -11,7 +12,7 @@ use anabranch_protocol::wire::Kind;
 use super::{Ledger, META_CLOCK, saved};
 use crate::dataset::layout;
 use crate::dataset::log::{self, Found};
-use crate::dataset::view::{local_writer, record_index_keys};
+use crate::dataset::view::{commit_index_keys, local_index_keys, local_writer};
 use crate::store::StoreError;
 
 /// Records up to the newest that are read at every open.
@@ -40,10 +41,12 @@ impl Ledger {
             return Err(damaged("the clock is gone".to_owned()));
         }
         for arrival in self.arrival.saturating_sub(NEWEST_RECORDS) + 1..=self.arrival {
-            let record = self.record_at(arrival)?;
+            let Some(record) = self.record_unless_moved(arrival)? else { continue };
             if let Some(commit) = &record.commit {
-                let known = saved.lines.get(&commit.writer()).map_or(0, |line| line.head.seq);
-                if known < commit.header().seq {
+                let forked = !self.replica.forks().of(&commit.writer()).is_empty();
+                let of_writer = |id: &WriterId| *id == commit.writer() || (forked && id.epoch.is_branch());
+                let lines = saved.lines.iter().filter(|(id, _)| of_writer(id));
+                if lines.map(|(_, line)| line.head.seq).max().unwrap_or(0) < commit.header().seq {
                     return Err(damaged(format!("the line of {} misses commits of the log", commit.writer())));
                 }
             }
@@ -64,23 +67,29 @@ impl Ledger {
             tracing::debug!(bytes = self.store.size_bytes(), "the store is too large to be read as a whole at its open");
             return Ok(());
         }
-        let settings = self.replica.settings();
         let mut chains: BTreeMap<WriterId, (u64, Hash)> = BTreeMap::new();
         let mut tallies: BTreeMap<Collection, Tally> = BTreeMap::new();
+        let mut records = RecordIndex::default();
         for arrival in 1..=self.arrival {
-            let record = self.record_at(arrival)?;
-            self.audit_chain(&record, arrival, &mut chains)?;
+            let Some(record) = self.record_unless_moved(arrival)? else {
+                // It stands in its chain where it was, and counts where it is.
+                self.audit_chain(&self.record_after_moves(arrival)?, &mut chains)?;
+                continue;
+            };
+            if let Some(commit) = &record.commit {
+                self.audit_place(arrival, commit)?;
+            }
+            if record.effects.widens.is_none() {
+                self.audit_chain(&record, &mut chains)?;
+            }
             // Absolute results: the last one stands.
             tallies.extend(record.effects.tallies.iter().cloned());
-            if settings.kind == Kind::Append {
-                let place = arrival.to_be_bytes();
-                for key in record_index_keys(&record, local_writer(settings.identity.peer())) {
-                    if self.store.get(&key)?.as_deref() != Some(&place) {
-                        return Err(damaged(format!("records of log record {arrival} are not in their index")));
-                    }
-                }
-            }
+            self.audit_records(arrival, &record, &mut records)?;
         }
+        if !records.unindexed.is_subset(&records.issued) {
+            return Err(damaged("local records are not in their index".to_owned()));
+        }
+        let settings = self.replica.settings();
         let saved = saved(&*self.store)?;
         let ends: BTreeMap<WriterId, (u64, Hash)> =
             saved.lines.iter().map(|(writer, line)| (*writer, (line.head.seq, line.hash))).collect();
@@ -96,19 +105,90 @@ impl Ledger {
         Ok(())
     }
 
-    fn audit_chain(&self, record: &Record, arrival: u64, chains: &mut BTreeMap<WriterId, (u64, Hash)>) -> Result<(), StoreError> {
+    fn audit_chain(&self, record: &Record, chains: &mut BTreeMap<WriterId, (u64, Hash)>) -> Result<(), StoreError> {
         let Some(commit) = &record.commit else { return Ok(()) };
-        let (writer, header) = (commit.writer(), commit.header());
-        let before = chains.insert(writer, (header.seq, commit.hash())).unwrap_or((0, Hash::ZERO));
+        let header = commit.header();
+        let (writer, before) = self.line_in(commit, chains);
         if before != (header.seq.wrapping_sub(1), header.previous) {
             return Err(damaged(format!("commit {} of {writer} does not continue its chain", header.seq)));
         }
-        let indexed = self.store.get(&layout::seq_index(&writer, header.seq))?;
-        if indexed.as_deref() == Some(&arrival.to_be_bytes()) {
-            Ok(())
-        } else {
-            Err(damaged(format!("commit {} of {writer} is not in its index", header.seq)))
+        chains.insert(writer, (header.seq, commit.hash()));
+        Ok(())
+    }
+
+    /// The index leads to a commit where it is, or to a later copy of it that has more sections.
+    fn audit_place(&self, arrival: u64, commit: &Commit) -> Result<(), StoreError> {
+        let (writer, seq) = (commit.writer(), commit.header().seq);
+        let branches = self.replica.vector().iter().map(|(line, _)| *line);
+        let branches = branches.filter(|line| line.peer == writer.peer && line.epoch.is_branch());
+        for line in std::iter::once(writer).chain(branches) {
+            let indexed = self.store.get(&layout::seq_index(&line, seq))?;
+            let indexed = indexed.and_then(|place| place.try_into().ok()).map(u64::from_be_bytes);
+            if let Some(indexed) = indexed
+                && self.audit_copy(arrival, indexed, commit)?
+            {
+                return Ok(());
+            }
         }
+        Err(damaged(format!("commit {seq} of {writer} is not in its index")))
+    }
+
+    /// Whether what an index says of a commit at `arrival` is where it is, or a later copy of it.
+    fn audit_copy(&self, arrival: u64, indexed: u64, commit: &Commit) -> Result<bool, StoreError> {
+        if indexed <= arrival || indexed > self.arrival {
+            return Ok(indexed == arrival);
+        }
+        let copy = self.record_unless_moved(indexed)?;
+        Ok(copy.is_some_and(|copy| copy.effects.widens.is_some() && copy.commit.is_some_and(|copy| copy.hash() == commit.hash())))
+    }
+
+    /// `append`: what a record holds is found by key, unless a later one says it to everybody.
+    fn audit_records(&self, arrival: u64, record: &Record, records: &mut RecordIndex) -> Result<(), StoreError> {
+        let settings = self.replica.settings();
+        if settings.kind != Kind::Append {
+            return Ok(());
+        }
+        let lost = || damaged(format!("records of log record {arrival} are not in their index"));
+        for key in commit_index_keys(record) {
+            let places = self.store.get(&key)?.unwrap_or_default();
+            let mut found = false;
+            for place in places.as_chunks::<8>().0 {
+                let Some(commit) = &record.commit else { break };
+                found |= self.audit_copy(arrival, u64::from_be_bytes(*place), commit)?;
+            }
+            if !found {
+                return Err(lost());
+            }
+        }
+        for (collection, key) in local_index_keys(record, local_writer(settings.identity.peer())) {
+            match self.store.get(&key)? {
+                Some(place) if place == arrival.to_be_bytes() => {}
+                Some(_) => return Err(lost()),
+                None => drop(records.unindexed.insert((arrival, collection))),
+            }
+        }
+        if let (Some(local), Some(commit)) = (record.effects.issues, &record.commit) {
+            records.issued.extend(commit.sections().map(|section| (local, section.collection.clone())));
+        }
+        Ok(())
+    }
+
+    /// The line that a commit is a part of now, and the end of what it continues.
+    fn line_in(&self, commit: &Commit, chains: &BTreeMap<WriterId, (u64, Hash)>) -> (WriterId, (u64, Hash)) {
+        let (writer, header) = (commit.writer(), commit.header());
+        let forks = self.replica.forks();
+        let follows = (header.seq.wrapping_sub(1), header.previous);
+        let of_writer = |id: &WriterId| *id == writer || (id.peer == writer.peer && id.epoch.is_branch());
+        if forks.parts(&writer, header.seq, &header.previous) {
+            let whole = header.seq == 1 || chains.iter().any(|(id, end)| of_writer(id) && *end == follows);
+            return (commit.branch(), if whole { follows } else { (0, Hash::ZERO) });
+        }
+        let own = chains.get(&writer).copied().unwrap_or((0, Hash::ZERO));
+        if own == follows || forks.of(&writer).is_empty() {
+            return (writer, own);
+        }
+        let branch = chains.iter().find(|(id, end)| of_writer(id) && **end == follows);
+        branch.map_or((writer, own), |(id, end)| (*id, *end))
     }
 
     /// Every row is whole, and together they are what the tally says.
@@ -136,16 +216,42 @@ impl Ledger {
     fn commit_at(&self, writer: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
         let Some(place) = self.store.get(&layout::seq_index(writer, seq))? else { return Ok(None) };
         let arrival = place.try_into().map(u64::from_be_bytes).map_err(|_| damaged("an index row".to_owned()))?;
-        let commit = self.record_at(arrival)?.commit.filter(|commit| commit.writer() == *writer);
+        let of_line =
+            |commit: &Commit| commit.writer() == *writer || (writer.epoch.is_branch() && commit.writer().peer == writer.peer);
+        let commit = self.record_at(arrival)?.commit.filter(of_line);
         Ok(commit.map(|commit| Line::of(&commit)))
     }
 
     fn record_at(&self, arrival: u64) -> Result<Record, StoreError> {
+        let moved = || damaged(format!("log record {arrival} moved, but its index does not say so"));
+        self.record_unless_moved(arrival)?.ok_or_else(moved)
+    }
+
+    fn record_unless_moved(&self, arrival: u64) -> Result<Option<Record>, StoreError> {
         match log::read(&*self.store, arrival)? {
-            Found::Record(stored) => stored.decode(self.replica.settings().lineage),
+            Found::Record(stored) => stored.decode(self.replica.settings().lineage).map(Some),
+            Found::Moved(_) => Ok(None),
             Found::Broken => Err(damaged(format!("log record {arrival} is missing or broken"))),
         }
     }
+
+    /// What is at the end of the stubs that begin at `arrival`.
+    fn record_after_moves(&self, mut arrival: u64) -> Result<Record, StoreError> {
+        while let Found::Moved(now) = log::read(&*self.store, arrival)? {
+            if now <= arrival || now > self.arrival {
+                return Err(damaged(format!("log record {arrival} moved to {now}, where the log is not")));
+            }
+            arrival = now;
+        }
+        self.record_at(arrival)
+    }
+}
+
+/// Local records of an `append` dataset that their index does not know, and those that were issued; by arrival and collection.
+#[derive(Debug, Default)]
+struct RecordIndex {
+    unindexed: BTreeSet<(u64, Collection)>,
+    issued: BTreeSet<(u64, Collection)>,
 }
 
 fn damaged(what: String) -> StoreError {

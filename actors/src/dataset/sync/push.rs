@@ -11,8 +11,11 @@ use anabranch_protocol::id::PeerId;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Push, Pushed, Request, Response};
 use serde_bytes::ByteBuf;
+use tracing::Instrument as _;
 
+use super::super::clock::NotTaken;
 use super::super::confirmation::Stated;
+use super::super::span;
 use super::{PeerHolds, RECENT_BYTES_MAX, Sync};
 use crate::transport::Class;
 
@@ -39,12 +42,17 @@ impl Sync {
 
     /// Offers fresh commits to a peer.
     pub(super) fn offer(&mut self, peer: PeerId, commits: &[Arc<Commit>], ctx: &mut Context<Self>) {
+        let ours = self.context.view.registered().now();
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         for commit in commits {
             let writer = commit.writer();
+            // A branch is pulled.
+            if self.parted.lowest.iter().any(|(forked, seq)| *forked == writer && commit.header().seq >= *seq) {
+                continue;
+            }
             // Only what continues what the peer has; who is known to have it is left out. The rest is pulled.
             let continues = session.expected.seq(&writer) + 1 == commit.header().seq;
-            if !continues || session.refused.contains(&writer) || !commit.missing_for(&session.tags).is_empty() {
+            if !continues || session.refused.contains(&writer) || !commit.unservable(&session.tags, &ours.tags).is_empty() {
                 continue;
             }
             let bytes = commit.weight();
@@ -75,6 +83,11 @@ impl Sync {
         if session.pushing || session.outbox.is_empty() {
             return;
         }
+        // What was unregistered since it was queued does not leave.
+        let ours = self.context.view.registered().now();
+        if session.outbox.iter().any(|(commit, _)| !commit.unservable(&session.tags, &ours.tags).is_empty()) {
+            return session.forget_pushes();
+        }
         session.pushing = true;
         let number = session.number;
         let (mut frames, mut bytes, mut heads) = (Vec::new(), 0, VersionVector::new());
@@ -89,13 +102,18 @@ impl Sync {
             frames.push(ByteBuf::from(commit.bytes_for(&session.tags)));
         }
         let request = Request::Push(Push { dataset: self.context.replica.dataset.to_wire(), frames });
-        let sent = self.context.transport.request(peer, Class::Interactive, request);
+        let sent = self.context.transport.request(peer, Class::Interactive, request).instrument(span::with_peer(peer));
         ctx.spawn(sent.into_actor(self).map(move |answer, actor, ctx| {
             let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
             session.pushing = false;
             match answer {
                 Ok(Response::Pushed(pushed)) => actor.pushed(peer, &heads, pushed, ctx),
-                Ok(other) => actor.push_failed(peer, &format!("{other:?}")),
+                Ok(other) => {
+                    actor.push_failed(peer, &format!("{other:?}"));
+                    if let Response::Refused(refusal) = other {
+                        actor.heed(peer, &refusal);
+                    }
+                }
                 Err(error) => actor.push_failed(peer, &error.to_string()),
             }
             actor.push(peer, ctx);
@@ -103,6 +121,7 @@ impl Sync {
     }
 
     fn pushed(&mut self, peer: PeerId, heads: &VersionVector, pushed: Pushed, ctx: &mut Context<Self>) {
+        let holds_back = !pushed.held.is_empty();
         self.context.clock.do_send(PeerHolds { peer, held: pushed.held });
         let statement = pushed.confirmation.verify(self.dataset(), self.lineage());
         if let (false, Some(session)) = (pushed.complete, self.sessions.get_mut(&peer)) {
@@ -111,6 +130,10 @@ impl Sync {
             let has = |writer| statement.as_ref().map_or(0, |statement| statement.vector.seq(writer));
             let refused = heads.iter().filter(|(writer, head)| has(writer) < head.seq);
             session.refused.extend(refused.map(|(writer, _)| *writer));
+            let me = self.context.replica.identity.peer();
+            if !holds_back && session.refused.iter().any(|writer| writer.peer == me) {
+                self.context.clock.do_send(NotTaken(peer));
+            }
         }
         match statement {
             Ok(statement) if statement.peer == peer => {

@@ -1,6 +1,7 @@
 //! Answers to peers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
@@ -10,18 +11,29 @@ use anabranch_protocol::replica::Verdict;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Confirm, Heads, HeadsReply, Pull, Push, Pushed, Refusal, RefusalCode, Request, Response};
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 use super::super::clock::PeerHas;
 use super::super::confirmation::{StateFor, Stated};
+use super::super::counters::Counters;
 use super::super::oplog::Received;
-use super::intake;
+use super::super::span;
+use super::intake::{self, Opened};
 use super::{Inbound, Sync};
 
-type Reply = oneshot::Sender<Response>;
+/// Where an answer goes, and under which name it counts.
+struct Reply {
+    sender: oneshot::Sender<Response>,
+    kind: &'static str,
+    counters: Arc<Counters>,
+}
 
 impl Handler<Inbound> for Sync {
     type Result = ();
     fn handle(&mut self, Inbound { peer, request, reply }: Inbound, ctx: &mut Context<Self>) {
+        let _session = span::with_peer(peer).entered();
+        let counters = self.context.counters.clone();
+        let reply = Reply { sender: reply, kind: counters.asked(&request), counters };
         if !self.sessions.contains_key(&peer) {
             let reason = "say Hello for this dataset first";
             return answer(reply, Response::Refused(Refusal::new(RefusalCode::HelloFirst, reason)));
@@ -46,6 +58,8 @@ impl Sync {
             dataset: self.dataset().to_wire(),
             heads: (!same).then(|| (*self.vector).clone()),
             held: self.held.values().cloned().collect(),
+            // Who has the same lines knows of the same forks.
+            forks: if same { Vec::new() } else { self.parted.proofs.to_vec() },
         })
     }
 
@@ -57,9 +71,10 @@ impl Sync {
         let tags = pull.registration.tags(self.dataset(), self.lineage());
         let view = self.context.view.clone();
         let bytes_max = usize::try_from(pull.bytes_max).unwrap_or(usize::MAX);
+        let session = Span::current();
         let page = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            view.page(&pull.wants, &tags, bytes_max)
+            session.in_scope(|| view.page(&pull.wants, &tags, bytes_max))
         });
         let dataset = self.dataset().clone();
         let served = async move {
@@ -79,23 +94,33 @@ impl Sync {
         let Ok(permit) = self.intakes.clone().try_acquire_owned() else {
             return answer(reply, refused(RefusalCode::Busy, "too many commits wait for the disk"));
         };
-        let verified = intake::verify(push.frames, self.dataset().clone(), self.lineage());
+        let verified = intake::verify(push.frames, self.dataset().clone(), self.lineage()).instrument(Span::current());
         ctx.spawn(verified.into_actor(self).map(move |verified, actor, ctx| match verified {
-            Ok(commits) => {
+            Ok(Opened { commits, faults }) => {
+                actor.note_faults(peer, &faults, ctx);
+                let blame = faults.iter().find(|fault| fault.blames_sender()).map(ToString::to_string);
+                if blame.is_some() {
+                    actor.back_off(peer, Duration::ZERO, ctx);
+                }
+                let readable = faults.is_empty();
                 let summary = intake::summary(&commits);
                 actor.sender_has(peer, &commits);
                 let received = intake::hand_over(&actor.context.oplog, commits);
                 ctx.spawn(intake::verdicts(received).into_actor(actor).map(move |received, actor, ctx| {
                     drop(permit);
-                    match received {
-                        Ok(received) => actor.answer_push(peer, &summary, &received, reply, ctx),
-                        Err(error) => answer(reply, refused(RefusalCode::Unavailable, &error.to_string())),
+                    match (received, blame) {
+                        (Ok(received), None) => actor.answer_push(peer, &summary, &received, readable, reply, ctx),
+                        (Ok(received), Some(blame)) => {
+                            actor.note_verdicts(peer, &summary, &received.verdicts, ctx);
+                            answer(reply, refused(RefusalCode::Commit, &blame));
+                        }
+                        (Err(error), _) => answer(reply, refused(RefusalCode::Unavailable, &error.to_string())),
                     }
                 }));
             }
             Err(error) => {
-                tracing::warn!(dataset = %actor.dataset(), %peer, %error, "a push was refused");
-                answer(reply, refused(RefusalCode::Commit, &error.to_string()));
+                tracing::debug!(dataset = %actor.dataset(), %peer, %error, "a push was not taken in");
+                answer(reply, refused(RefusalCode::Unavailable, &error.to_string()));
             }
         }));
     }
@@ -105,6 +130,7 @@ impl Sync {
         let heads: VersionVector = commits.iter().map(|commit| (commit.writer(), commit.head())).collect();
         if let Some(session) = self.sessions.get_mut(&peer) {
             session.learn(&heads);
+            session.cut(&self.parted);
             self.context.clock.do_send(PeerHas { peer, vector: Arc::new(session.theirs.clone()) });
         }
     }
@@ -114,11 +140,13 @@ impl Sync {
         peer: PeerId,
         pushed: &[(WriterId, u64, Hlc)],
         received: &Received,
+        readable: bool,
         reply: Reply,
         ctx: &mut Context<Self>,
     ) {
-        self.note_verdicts(pushed, &received.verdicts, ctx);
-        let complete = received.verdicts.iter().all(|verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate));
+        self.note_verdicts(peer, pushed, &received.verdicts, ctx);
+        let taken = |verdict: &Verdict| matches!(verdict, Verdict::Applied | Verdict::Duplicate);
+        let complete = readable && received.verdicts.iter().all(taken);
         if !complete {
             self.pull(peer, ctx);
         }
@@ -154,6 +182,7 @@ fn refused(code: RefusalCode, reason: &str) -> Response {
 }
 
 fn answer(reply: Reply, response: Response) {
+    reply.counters.answered(reply.kind, &response);
     // A peer that went away needs no answer.
-    let _ = reply.send(response);
+    let _ = reply.sender.send(response);
 }

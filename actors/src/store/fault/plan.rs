@@ -5,6 +5,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use anabranch_protocol::id::DatasetId;
+
+use crate::probe::{Moment, Probe, Role};
+
 /// The calls a rule can strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
@@ -14,6 +18,8 @@ pub enum Call {
     Put,
     Delete,
     Barrier,
+    /// Not a call on a store: an actor at a moment of its life. See [`crate::probe`].
+    At(Role, Moment),
 }
 
 /// What happens when a rule strikes.
@@ -133,6 +139,13 @@ impl FaultPlan {
     }
 }
 
+impl Probe for FaultPlan {
+    fn at(&self, dataset: &DatasetId, role: Role, moment: Moment) {
+        // An actor has no result to fail with: what is left are panics and waits.
+        let _ = self.strike(Call::At(role, moment), When::Before, dataset.as_str());
+    }
+}
+
 impl State {
     fn take_due(&mut self, call: Call, when: When, dataset: &str) -> Option<FaultRule> {
         let mut due = None;
@@ -199,10 +212,18 @@ fn parse_call(text: &str) -> Result<Call, String> {
         "put" => Call::Put,
         "delete" => Call::Delete,
         "barrier" => Call::Barrier,
-        _ => {
-            return Err(format!("{text:?} is none of open, get, scan, put, delete, barrier"));
-        }
+        _ => return parse_moment(text),
     })
+}
+
+fn parse_moment(text: &str) -> Result<Call, String> {
+    let (role, moment) = text.split_once('.').unwrap_or_default();
+    let role = Role::ALL.into_iter().find(|known| known.as_str() == role);
+    let moment = Moment::ALL.into_iter().find(|known| known.as_str() == moment);
+    let (role, moment) = role
+        .zip(moment)
+        .ok_or_else(|| format!("{text:?} is none of open, get, scan, put, delete, barrier, nor an actor's moment"))?;
+    Ok(Call::At(role, moment))
 }
 
 fn parse_fault(text: &str) -> Result<Fault, String> {

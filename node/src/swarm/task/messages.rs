@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anabranch_actors::transport::{TransportError, TransportEvent};
-use anabranch_protocol::wire::{Refusal, RefusalCode, Response};
+use anabranch_protocol::wire::{Refusal, RefusalCode, Request, Response};
 use futures::FutureExt;
 use libp2p::request_response::{self, OutboundFailure, ResponseChannel};
 use libp2p::swarm::ConnectionId;
@@ -13,10 +13,12 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use super::SwarmTask;
-use crate::swarm::behaviour::BehaviourEvent;
+use crate::swarm::allowance::Asking;
+use crate::swarm::behaviour::{BehaviourEvent, MembersEvent};
 use crate::swarm::bulk::{self, Inbound};
 use crate::swarm::control::{ControlRequest, ControlResponse};
 use crate::swarm::counters::{MessageKind, count};
+use crate::swarm::door::not_let_in;
 use crate::swarm::gossip;
 
 /// Addresses believed of one introduction.
@@ -35,17 +37,26 @@ impl SwarmTask {
     pub(super) fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Control(event) => self.on_control(event),
-            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+            BehaviourEvent::Members(event) => self.on_members_event(event),
+            #[cfg(feature = "mdns")]
+            BehaviourEvent::Mdns(event) => self.on_mdns(event),
+            _ => {}
+        }
+    }
+
+    fn on_members_event(&mut self, event: MembersEvent) {
+        match event {
+            MembersEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.on_announcement(propagation_source, &message_id, &message);
             }
-            BehaviourEvent::Gossip(gossipsub::Event::SlowPeer { peer_id, .. }) => {
+            MembersEvent::Gossip(gossipsub::Event::SlowPeer { peer_id, .. }) => {
                 tracing::debug!(peer = %peer_id, "announcements to a slow peer were dropped");
             }
-            BehaviourEvent::Gossip(_) => {}
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => self.on_identified(peer_id, info),
-            BehaviourEvent::Identify(_) => {}
-            BehaviourEvent::Ping(event) => self.on_ping(event),
-            _ => {}
+            MembersEvent::Gossip(_) => {}
+            MembersEvent::Identify(identify::Event::Received { peer_id, info, .. }) => self.on_identified(peer_id, info),
+            MembersEvent::Identify(_) => {}
+            MembersEvent::Ping(event) => self.on_ping(event),
+            MembersEvent::Bulk(()) => {}
         }
     }
 
@@ -96,6 +107,10 @@ impl SwarmTask {
         request: ControlRequest,
         channel: ResponseChannel<ControlResponse>,
     ) {
+        if !self.lists.let_in(&peer) {
+            self.stranger_told(connection);
+            return self.respond(channel, Response::Refused(not_let_in()));
+        }
         let (request, share) = match request {
             ControlRequest::Inbound { request, share } => (request, share),
             ControlRequest::Refused(refusal) => {
@@ -111,6 +126,12 @@ impl SwarmTask {
             ControlRequest::Outbound { .. } => return,
         };
         let Some(id) = self.peers.get(&peer).map(|state| state.id) else { return };
+        let asking = if matches!(request, Request::Hello(_)) { Asking::Hello } else { Asking::Request };
+        if !self.allowances.take(&peer, asking) {
+            count(&self.counters.refused_busy);
+            self.respond(channel, Response::Refused(Refusal::new(RefusalCode::Busy, "too many requests in a second")));
+            return self.on_over_rate(peer);
+        }
         if self.answers.len() >= self.limits.answers_waiting_max {
             count(&self.counters.refused_busy);
             return self.respond(channel, Response::Refused(Refusal::new(RefusalCode::Busy, "too many requests at once")));
@@ -143,6 +164,10 @@ impl SwarmTask {
 
     pub(super) fn on_bulk_stream(&mut self, peer: PeerId, stream: Stream) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
+        // Dropped, the stream is reset.
+        if !self.allowances.take(&peer, Asking::Request) {
+            return self.on_over_rate(peer);
+        }
         let serving = bulk::serve(peer, stream, self.bulk_hand_over.clone(), self.limits.clone(), Arc::clone(&self.counters));
         let task = tokio::spawn(serving.instrument(tracing::debug_span!("bulk_server", %peer)));
         // An opener has one stream: a second one means that it gave the first up.
@@ -159,6 +184,11 @@ impl SwarmTask {
     }
 
     fn on_announcement(&mut self, forwarder: PeerId, id: &gossipsub::MessageId, message: &gossipsub::Message) {
+        if !self.allowances.take(&forwarder, Asking::Announcement) {
+            let ignored = gossipsub::MessageAcceptance::Ignore;
+            self.swarm.behaviour_mut().gossip().report_message_validation_result(id, &forwarder, ignored);
+            return count(&self.counters.announcements_dropped);
+        }
         let acceptance = match gossip::decode(&self.network_keys, &message.data, &message.topic) {
             Ok(announce) => {
                 self.counters.add_in(MessageKind::Announce, message.data.len());
@@ -176,7 +206,7 @@ impl SwarmTask {
             }
         };
         let malformed = matches!(acceptance, gossipsub::MessageAcceptance::Reject);
-        self.swarm.behaviour_mut().gossip.report_message_validation_result(id, &forwarder, acceptance);
+        self.swarm.behaviour_mut().gossip().report_message_validation_result(id, &forwarder, acceptance);
         if malformed {
             self.on_malformed(forwarder);
         }
@@ -186,7 +216,15 @@ impl SwarmTask {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         state.malformed += 1;
         if state.malformed == self.limits.malformed_max {
-            self.disconnect(peer, "too many malformed messages");
+            self.shut_out(peer, Refusal::new(RefusalCode::Malformed, "too many malformed messages"));
+        }
+    }
+
+    fn on_over_rate(&mut self, peer: PeerId) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.over_rate += 1;
+        if state.over_rate == self.limits.over_rate_max {
+            self.shut_out(peer, Refusal::new(RefusalCode::Busy, "the peer floods this node with requests"));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Connections, dials and listeners.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use futures::StreamExt;
 use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionDenied, ConnectionId, DialError, ListenError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, allow_block_list};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, timeout};
 
 use super::{Peer, SwarmTask};
 use crate::swarm::SwarmError;
-use crate::swarm::address::{from_libp2p, remote_ip, split_peer, tcp_socket};
+use crate::swarm::address::{Carrier, carrier, from_libp2p, remote_ip, socket, split_peer};
 use crate::swarm::behaviour::BehaviourEvent;
 use crate::swarm::counters::count;
 use crate::swarm::gossip;
@@ -30,23 +30,16 @@ const BIND_TIMEOUT: Duration = Duration::from_secs(10);
 const LISTEN_MAX: usize = 32;
 
 impl SwarmTask {
-    /// Listens on every address that this build can listen on, and waits until each is bound.
+    /// Listens on every address, and waits until each is bound.
     pub(super) async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<(), SwarmError> {
         let refused = |address: &Multiaddr, source| SwarmError::Listen { address: address.clone(), source };
-        let (usable, unusable): (Vec<_>, Vec<_>) = addresses.iter().partition(|address| tcp_socket(address).is_some());
-        for address in &unusable {
-            tracing::warn!(%address, "this build can't listen on this address yet; skipped");
-        }
-        if let (true, Some(address)) = (usable.is_empty(), unusable.first()) {
-            return Err(SwarmError::NotSupported((*address).clone()));
-        }
         // libp2p sets SO_REUSEPORT: a port that another node of the same user listens on would be shared in silence. All are
         // tried before the first is kept, because `0.0.0.0` and `::` with one port stand in each other's way only here.
-        for address in &usable {
-            let Some(socket) = tcp_socket(address).filter(|socket| socket.port() != 0) else { continue };
-            TcpListener::bind(socket).map_err(|source| refused(address, source))?;
+        for address in addresses {
+            let (carrier, socket) = socket(address).ok_or_else(|| SwarmError::NotSupported(address.clone()))?;
+            probe(carrier, socket).map_err(|source| refused(address, source))?;
         }
-        for address in usable {
+        for address in addresses {
             let listener = self.swarm.listen_on(address.clone());
             let listener = listener.map_err(|error| refused(address, io::Error::other(error.to_string())))?;
             self.unbound.insert(listener, address.clone());
@@ -73,22 +66,18 @@ impl SwarmTask {
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 self.counters.connections.fetch_sub(1, Ordering::Relaxed);
                 self.unwanted.remove(&connection_id);
+                self.strangers.remove(&connection_id);
                 let cause = cause.map(|cause| cause.to_string()).unwrap_or_default();
                 tracing::debug!(peer = %peer_id, %connection_id, remaining = num_established, cause, "connection closed");
+                if let Some(state) = self.peers.get_mut(&peer_id) {
+                    state.dialed_by_us.take_if(|ours| *ours == connection_id);
+                }
                 if num_established == 0 {
                     self.on_disconnected(peer_id);
                 }
             }
-            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
-                if let DialError::Denied { cause } = &error {
-                    self.on_denied(peer_id, cause);
-                }
-                self.on_dial_failed(connection_id, &error);
-            }
-            SwarmEvent::IncomingConnectionError { send_back_addr, peer_id, error, .. } => {
-                if let ListenError::Denied { cause } = &error {
-                    self.on_denied(peer_id, cause);
-                }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => self.on_dial_failed(connection_id, &error),
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
                 tracing::debug!(from = %send_back_addr, %error, "an inbound connection was not established");
             }
             SwarmEvent::NewListenAddr { listener_id, .. } => {
@@ -105,19 +94,13 @@ impl SwarmTask {
         }
     }
 
-    /// Tells the node of a peer that our lists keep out. What bounds keep out is no verdict about the peer.
-    fn on_denied(&mut self, peer: Option<PeerId>, cause: &ConnectionDenied) {
-        let listed = cause.downcast_ref::<allow_block_list::Blocked>().is_some()
-            || cause.downcast_ref::<allow_block_list::NotAllowed>().is_some();
-        if let (true, Some(peer)) = (listed, peer.as_ref().and_then(from_libp2p)) {
-            self.outbox.offer(TransportEvent::NotAllowed { peer });
-        }
-    }
-
     fn show_listeners(&self) {
         let id = *self.swarm.local_peer_id();
-        let listen = self.swarm.listeners().take(LISTEN_MAX).map(|address| address.clone().with(Protocol::P2p(id)).to_string());
-        *lock(&self.view.listen) = listen.collect();
+        let mut listen: Vec<_> =
+            self.swarm.listeners().map(|a| (carrier(a), a.clone().with(Protocol::P2p(id)).to_string())).collect();
+        // TCP first: every peer can dial it.
+        listen.sort_unstable();
+        *lock(&self.view.listen) = listen.into_iter().take(LISTEN_MAX).map(|(_, address)| address).collect();
     }
 
     fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: &ConnectedPoint, first: bool) {
@@ -135,6 +118,9 @@ impl SwarmTask {
             let _ = self.swarm.disconnect_peer_id(peer);
             return;
         };
+        if !self.lists.let_in(&peer) {
+            return self.on_stranger(peer, connection);
+        }
         let state = self.peers.entry(peer).or_insert_with(|| Peer {
             id,
             remote_ip: remote_ip(&address),
@@ -143,15 +129,25 @@ impl SwarmTask {
             accepted: false,
             rtt: None,
             malformed: 0,
+            over_rate: 0,
+            dialed_by_us: None,
             control_in_flight: 0,
             opener: None,
             server: None,
         });
         if dialed {
+            // Told of one peer at several addresses we may have dialed it twice. One is enough, and only the side that dialed may
+            // close the other: both sides' choices would meet in no connection at all.
+            if state.dialed_by_us.is_some() {
+                tracing::debug!(%peer, %connection, "a second connection that this node opened is closed");
+                self.swarm.close_connection(connection);
+                return self.show(peer);
+            }
+            state.dialed_by_us = Some(connection);
             state.dialed = Some(address.clone());
         }
         if first {
-            gossip::set_accepted(&mut self.swarm.behaviour_mut().gossip, &peer, false);
+            gossip::set_accepted(self.swarm.behaviour_mut().gossip(), &peer, false);
             self.outbox.push(TransportEvent::Connected { peer: id, dialed, address: address.to_string() });
         }
         self.show(peer);
@@ -211,5 +207,14 @@ impl SwarmTask {
             Target::Address(_) => self.redial.forget(target),
             Target::Peer(peer) => self.redial.wrong_peer(*peer, split_peer(address).0, Instant::now()),
         }
+    }
+}
+
+/// Whether a port is free. Port 0 always is.
+fn probe(carrier: Carrier, socket: SocketAddr) -> io::Result<()> {
+    match carrier {
+        _ if socket.port() == 0 => Ok(()),
+        Carrier::Tcp => TcpListener::bind(socket).map(drop),
+        Carrier::Quic => UdpSocket::bind(socket).map(drop),
     }
 }

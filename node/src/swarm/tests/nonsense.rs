@@ -15,7 +15,7 @@ use super::{DEADLINE, Home, Node, PAGE_BYTES, eventually, heads, page_fill, pair
 use crate::swarm::address::to_libp2p;
 
 /// A libp2p node that speaks no protocol of ours and says what it likes on raw streams.
-async fn rude_peer(to: &str) -> libp2p_stream::Control {
+pub(super) async fn rude_peer(to: &str) -> libp2p_stream::Control {
     let mut swarm = SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)

@@ -1,0 +1,77 @@
+//! Peers that are kept out: by our lists, which they are told, or because of what they did, for a while.
+
+use std::time::Duration;
+
+use anabranch_actors::transport::TransportEvent;
+use anabranch_protocol::wire::Refusal;
+use libp2p::PeerId;
+use libp2p::swarm::ConnectionId;
+use tokio::time::Instant;
+
+use super::SwarmTask;
+use crate::swarm::address::from_libp2p;
+use crate::swarm::door::not_let_in;
+
+/// How long a peer that is not let in may take to say `Hello`. Longer than a node that was dialed waits before it speaks first.
+const STRANGER_SPEAKS_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may take to read why it is not let in.
+const STRANGER_READS_WITHIN: Duration = Duration::from_secs(1);
+/// Connections of peers that are not let in; further ones are closed at once.
+const STRANGERS_MAX: usize = 16;
+/// Peers that are shut out at once; a further one is only disconnected.
+const SHUT_OUT_MAX: usize = 1_024;
+
+impl SwarmTask {
+    /// A peer that is not let in connected, or we to it.
+    pub(super) fn on_stranger(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.tell_node(peer, not_let_in());
+        let now = Instant::now();
+        self.redial.block(peer, now + self.limits.refused_for);
+        if self.strangers.len() >= STRANGERS_MAX {
+            self.swarm.close_connection(connection);
+        } else {
+            self.strangers.insert(connection, now + STRANGER_SPEAKS_WITHIN);
+        }
+    }
+
+    /// It is being told why.
+    pub(super) fn stranger_told(&mut self, connection: ConnectionId) {
+        if let Some(until) = self.strangers.get_mut(&connection) {
+            *until = (*until).min(Instant::now() + STRANGER_READS_WITHIN);
+        }
+    }
+
+    /// Closes a peer's connections and takes none of its for a while: by identity, whatever address it comes from.
+    pub(super) fn shut_out(&mut self, peer: PeerId, refusal: Refusal) {
+        let reason = refusal.to_string();
+        self.tell_node(peer, refusal);
+        self.disconnect(peer, &reason);
+        if self.shut_out.len() < SHUT_OUT_MAX {
+            self.shut_out.insert(peer, Instant::now() + self.limits.refused_for);
+            self.swarm.behaviour_mut().shut_out.block_peer(peer);
+        }
+    }
+
+    /// Lets a peer connect that was shut out.
+    pub(super) fn admit_again(&mut self, peer: PeerId) {
+        if self.shut_out.remove(&peer).is_some() {
+            self.swarm.behaviour_mut().shut_out.unblock_peer(peer);
+        }
+    }
+
+    /// Ends what has had its time.
+    pub(super) fn let_go_of_turned_away(&mut self, now: Instant) {
+        let silent: Vec<_> = self.strangers.extract_if(|_, until| *until <= now).map(|(connection, _)| connection).collect();
+        for connection in silent {
+            self.swarm.close_connection(connection);
+        }
+        let over: Vec<_> = self.shut_out.iter().filter(|(_, until)| **until <= now).map(|(peer, _)| *peer).collect();
+        over.into_iter().for_each(|peer| self.admit_again(peer));
+    }
+
+    fn tell_node(&mut self, peer: PeerId, refusal: Refusal) {
+        if let Some(peer) = from_libp2p(&peer) {
+            self.outbox.offer(TransportEvent::TurnedAway { peer, refusal });
+        }
+    }
+}
