@@ -20,7 +20,7 @@ use futures::future::BoxFuture;
 use super::super::clock::AskStandings;
 use super::super::handle::DatasetHandle;
 use super::*;
-use crate::api::{DatasetError, WriteError};
+use crate::api::{DatasetError, Document, WriteError};
 use crate::dataset::lineage::LineageSetting;
 use crate::node::{AccessSettings, SyncSettings};
 use crate::store::{FaultEngine, FaultPlan, MemoryEngine, OpenError, Row, Store, StoreEngine, StoreError, Visitor};
@@ -209,6 +209,19 @@ impl World {
         }
     }
 
+    /// Reads until the dataset answers: a fault strikes a moment before anybody notices.
+    async fn read(&self, number: usize) -> Result<Option<Document>, DatasetError> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.logs.get(collection(), key(number)).await {
+                Err(DatasetError::Unavailable { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                found => break found,
+            }
+        }
+    }
+
     async fn strike(&mut self, rules: &str) {
         let before = self.plan.struck();
         self.plan.reload(rules).unwrap();
@@ -227,7 +240,7 @@ impl World {
     async fn is_well(&mut self, what: &str) {
         self.write().await;
         for number in 0..self.acked {
-            let found = self.logs.get(collection(), key(number)).await;
+            let found = self.read(number).await;
             assert!(matches!(found, Ok(Some(_))), "{what}: {number} of {} is {found:?}", self.acked);
         }
         assert_eq!(self.primary.info().await.restarts, 0, "{what}");
