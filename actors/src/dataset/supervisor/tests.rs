@@ -302,6 +302,8 @@ fn a_supervisor_may_panic_at_any_moment() {
             "supervisor.timer:panic:dataset=logs;supervisor.started:panic:count=3:dataset=logs",
             "supervisor.timer:panic:dataset=logs;oplog.stopping:panic:dataset=logs;sync.dropped:panic:dataset=logs",
         ] {
+            // With all of its children, so that there is somebody to strike.
+            world.write().await;
             let before = world.logs.info().await.restarts;
             let rules_struck = rules.split(';').count() as u64;
             let struck = world.plan.struck();
