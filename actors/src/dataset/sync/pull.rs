@@ -181,7 +181,7 @@ impl Sync {
         let Some(session) = self.sessions.get_mut(&peer).filter(|session| !session.waiting) else { return };
         let (number, delay) = (session.number, session.next_delay().max(at_least));
         session.waiting = true;
-        tracing::debug!(dataset = %self.context.replica.dataset, %peer, ?delay, "backing off");
+        tracing::info!(dataset = %self.context.replica.dataset, %peer, ?delay, "the peer is not pulled from for a while");
         ctx.run_later(delay, move |actor, ctx| {
             if let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) {
                 session.waiting = false;
