@@ -385,7 +385,7 @@ fn after_a_peer_was_accepted_a_restart_needs_its_word() {
     let mut random = 0;
     let mut ledger = open(&memory, directory, &mut random);
     ledger.write(now(1), &[pair(1, 10)], &mut entropy(&mut random)).unwrap();
-    ledger.peer_accepted().unwrap();
+    ledger.peer_accepted(anabranch_protocol::id::PeerId([9; 32]), WallClock(1)).unwrap();
     let known = ledger.replica().vector().clone();
     drop(ledger);
 
