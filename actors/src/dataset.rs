@@ -13,6 +13,9 @@ pub mod clock;
 pub mod confirmation;
 mod damage;
 pub mod death_watch;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod identity;
 mod layout;

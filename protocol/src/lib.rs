@@ -14,6 +14,9 @@ pub mod commit;
 pub mod confirmation;
 pub mod conflict;
 pub mod fingerprint;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handshake;
 pub mod hlc;
 pub mod id;

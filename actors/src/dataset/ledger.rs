@@ -479,6 +479,13 @@ fn saved(store: &dyn Store) -> Result<Saved, StoreError> {
     damaged.map_or(Ok(saved), |what| Err(StoreError::Corrupt(what.into())))
 }
 
+/// Reads a store that a fuzzer made up: damage is an error, never a panic.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz_saved(store: &dyn Store) {
+    let _ = saved(store);
+    let _ = (stored_mark(store), fact::<Option<Epoch>>(store, META_EPOCH), number(store, META_FORMAT));
+}
+
 fn fact<T: serde::de::DeserializeOwned + serde::Serialize>(store: &dyn Store, name: &str) -> Result<Option<T>, StoreError> {
     let Some(value) = store.get(&layout::meta(name))? else { return Ok(None) };
     let damaged = || StoreError::Corrupt(format!("{name} fails its checksum"));

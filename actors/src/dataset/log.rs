@@ -83,6 +83,13 @@ fn write_bytes(store: &dyn Store, arrival: u64, record: &StoredRecord) -> Result
     Ok(record.bytes.len())
 }
 
+/// Writes what a fuzzer made up as a record whose hash is right.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn write_fuzzed(store: &dyn Store, flags: u8, frame_len: usize, bytes: &[u8]) {
+    let record = StoredRecord { flags, durable: 0, frame_len, bytes: bytes.to_vec() };
+    write_bytes(store, 1, &record).expect("memory writes");
+}
+
 fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("records are far below 4 GiB")
 }

@@ -25,6 +25,12 @@ pub fn load(file: Option<&Path>) -> Result<Page, ConfigError> {
     layers.extract().map_err(|error| ConfigError(sentence(error, file)))
 }
 
+/// Reads a page from text alone, as a file is read.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(text: &str) -> Result<Page, ConfigError> {
+    Figment::from(Toml::string(text)).extract().map_err(|error| ConfigError(sentence(error, None)))
+}
+
 /// One sentence about the first thing that is wrong.
 fn sentence(error: figment::Error, file: Option<&Path>) -> String {
     let Some(error) = error.into_iter().next() else { return "the configuration can't be read".to_owned() };

@@ -133,8 +133,25 @@ fn read(path: &Path) -> io::Result<Page> {
     if bytes > FILE_BYTES_MAX {
         return Err(io::Error::other(format!("{bytes} bytes are over the limit of {FILE_BYTES_MAX}")));
     }
-    let page: Page = serde_json::from_slice(&fs::read(path)?)?;
+    decode(&fs::read(path)?)
+}
+
+fn decode(bytes: &[u8]) -> io::Result<Page> {
+    let page: Page = serde_json::from_slice(bytes)?;
     if page.version == VERSION { Ok(page) } else { Err(io::Error::other(format!("version {} is unknown", page.version))) }
+}
+
+/// What is read as an address book is written as one that reads the same.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Ok(page) = decode(bytes) {
+        let again = serde_json::to_vec_pretty(&page).expect("an address book is JSON");
+        assert_eq!(decode(&again).expect("and reads as one"), page);
+        for (peer, entry) in &page.peers {
+            let _ = peer.parse::<PeerId>();
+            super::address::fuzz(&entry.addresses);
+        }
+    }
 }
 
 #[cfg(test)]
