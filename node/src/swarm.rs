@@ -17,6 +17,7 @@ mod address;
 mod address_book;
 mod behaviour;
 mod bulk;
+mod conduct;
 mod config;
 mod control;
 mod counters;

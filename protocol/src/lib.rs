@@ -13,6 +13,7 @@ pub mod codec;
 pub mod commit;
 pub mod confirmation;
 pub mod conflict;
+pub mod fence;
 pub mod fingerprint;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

@@ -8,6 +8,8 @@ mod decide;
 mod decoders;
 #[path = "laws/epochs.rs"]
 mod epochs;
+#[path = "laws/fences.rs"]
+mod fences;
 #[path = "laws/frames.rs"]
 mod frames;
 #[path = "laws/golden.rs"]

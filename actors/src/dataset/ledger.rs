@@ -11,9 +11,11 @@ use std::sync::Arc;
 
 use anabranch_protocol::codec;
 use anabranch_protocol::commit::Commit;
+use anabranch_protocol::conflict::Row;
+use anabranch_protocol::fence::{Fences, control_collection};
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
-use anabranch_protocol::id::{Collection, Epoch, Incarnation, WriterId};
+use anabranch_protocol::id::{Collection, Epoch, Incarnation, Key, WriterId};
 use anabranch_protocol::replica::{
     ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest, WriterState,
     Written,
@@ -64,6 +66,8 @@ pub struct Committed {
     pub commits: Vec<Arc<Commit>>,
     /// The vector after them.
     pub vector: Arc<VersionVector>,
+    /// Up to where commits of peers that may no longer write count.
+    pub fences: Arc<Fences>,
 }
 
 /// A place in the log, and the bytes of all records up to it.
@@ -111,7 +115,7 @@ impl Ledger {
         let identity = directory_identity(directory, entropy)?;
         let view = Arc::new(View::new(store.clone(), &settings));
         let incarnation = check_format(&*store, &settings, entropy)?;
-        let saved = saved(&*store)?;
+        let saved = Saved { control: control_rows(&*store, &view)?, ..saved(&*store)? };
         let mut ledger = Self {
             mark: stored_mark(&*store)?,
             log_bytes: 0,
@@ -237,6 +241,27 @@ impl Ledger {
         Ok((verdicts, committed))
     }
 
+    /// Sets the fences that are missing: commits here of peers that may no longer write stay valid everywhere. Nothing once they
+    /// are set, or where this node may not write itself.
+    ///
+    /// # Errors
+    /// As [`Ledger::write`].
+    pub fn set_fences(&mut self, now: WallClock, entropy: &mut dyn FnMut(&mut [u8])) -> Result<Committed, StoreError> {
+        let mut all = self.commit(Turn::default())?;
+        loop {
+            let requests = self.replica.fences_to_set();
+            if requests.is_empty() {
+                return Ok(all);
+            }
+            let (outcomes, committed) = self.write(now, &requests, entropy)?;
+            all = Committed { commits: all.commits.into_iter().chain(committed.commits).collect(), ..committed };
+            if let Some(refusal) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
+                tracing::error!(%refusal, "a fence can't be set");
+                return Ok(all);
+            }
+        }
+    }
+
     fn writes_under(&self, writer: &WriterId) -> bool {
         writer.peer == self.replica.settings().identity.peer() && self.replica.writer().epoch() == Some(writer.epoch)
     }
@@ -265,7 +290,7 @@ impl Ledger {
             self.replica.evolve(&turn);
         }
         let commits = turn.records.into_iter().filter_map(|record| record.commit).map(Arc::new).collect();
-        Ok(Committed { commits, vector: Arc::new(self.replica.vector().clone()) })
+        Ok(Committed { commits, vector: Arc::new(self.replica.vector().clone()), fences: self.replica.fences().clone() })
     }
 
     /// Puts rows, vector and indexes of durable records. `first` is the arrival of the first.
@@ -455,6 +480,26 @@ fn check_format(
     put(META_INCARNATION, codec::encode(&incarnation))?;
     store.barrier()?;
     Ok(incarnation)
+}
+
+/// Documents of the reserved collection. One that a crash tore is left out: the record that wrote it comes again.
+fn control_rows(store: &dyn Store, view: &View) -> Result<Vec<(Key, Row)>, StoreError> {
+    let control = control_collection();
+    let base = layout::row_prefix(&control);
+    let mut keys = Vec::new();
+    store.scan(&base, &layout::after_prefix(&base), &mut |key, _| {
+        keys.extend(std::str::from_utf8(&key[base.len()..]).ok().and_then(|key| Key::new(key).ok()));
+        std::ops::ControlFlow::Continue(())
+    })?;
+    let mut rows = Vec::with_capacity(keys.len());
+    for key in keys {
+        match view.load_row(&control, &key) {
+            Ok(Some(row)) => rows.push((key, row)),
+            Ok(None) | Err(StoreError::Corrupt(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(rows)
 }
 
 fn saved(store: &dyn Store) -> Result<Saved, StoreError> {

@@ -163,6 +163,30 @@ impl Oplog {
         }
     }
 
+    /// The first turn: sets missing fences, and tells those downstream of all there are.
+    fn set_fences(&mut self, ctx: &mut Context<Self>) {
+        self.in_flight = true;
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let turn = async move { store.run(move |ledger: &mut Ledger| ledger.set_fences(now, &mut fill_random)).await };
+        ctx.spawn(turn.into_actor(self).map(|done, actor, ctx| match done {
+            Ok(Ok(committed)) => {
+                if !committed.commits.is_empty() {
+                    tracing::info!(dataset = %actor.dataset, "fences were set for peers that may no longer write");
+                }
+                actor.tell(committed);
+                actor.in_flight = false;
+                actor.next_turn(ctx);
+            }
+            Ok(Err(error)) => actor.fail(&error, ctx),
+            Err(gone) => actor.fail(&gone, ctx),
+        }));
+    }
+
+    fn tell(&self, committed: Committed) {
+        let told = Told(Arc::new(committed));
+        self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
+    }
+
     fn next_turn(&mut self, ctx: &mut Context<Self>) {
         if self.in_flight {
             return;
@@ -249,8 +273,7 @@ impl Oplog {
     fn finish_turn(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         self.in_flight = false;
         if !committed.commits.is_empty() {
-            let told = Told(Arc::new(committed));
-            self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
+            self.tell(committed);
         }
         self.next_turn(ctx);
     }
@@ -270,6 +293,10 @@ pub(crate) fn fill_random(bytes: &mut [u8]) {
 
 impl Actor for Oplog {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.set_fences(ctx);
+    }
 }
 
 impl Handler<Write> for Oplog {

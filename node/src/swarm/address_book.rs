@@ -61,8 +61,9 @@ impl AddressBook {
         entries.filter_map(|(peer, entry)| Some((peer.parse().ok()?, entry.addresses.clone()))).collect()
     }
 
-    /// Remembers an accepted peer and has the file written at once.
-    pub(super) fn accepted(&mut self, peer: &PeerId, mut addresses: Vec<Multiaddr>) {
+    /// Remembers an accepted peer and has the file written at once; who had to go for it.
+    pub(super) fn accepted(&mut self, peer: &PeerId, mut addresses: Vec<Multiaddr>) -> Vec<PeerId> {
+        let mut gone = Vec::new();
         addresses.truncate(ADDRESSES_PER_PEER_MAX);
         let accepted_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.page.peers.insert(peer.to_string(), Entry { addresses, accepted_at });
@@ -70,8 +71,10 @@ impl AddressBook {
             let oldest = self.page.peers.iter().min_by_key(|(_, entry)| entry.accepted_at).map(|(peer, _)| peer.clone());
             let Some(oldest) = oldest else { break };
             self.page.peers.remove(&oldest);
+            gone.extend(oldest.parse::<PeerId>());
         }
         self.latest.send_replace(self.page.clone());
+        gone
     }
 
     /// Forgets a peer.

@@ -32,6 +32,8 @@ const NEVER_IDLE: Duration = Duration::from_secs(u64::MAX);
 pub(super) struct Behaviour {
     limits: connection_limits::Behaviour,
     deny: allow_block_list::Behaviour<BlockedPeers>,
+    /// Peers that misbehaved, for a while.
+    pub(super) backed_off: allow_block_list::Behaviour<BlockedPeers>,
     allow: Toggle<allow_block_list::Behaviour<AllowedPeers>>,
     pub(super) control: request_response::Behaviour<ControlCodec>,
     pub(super) gossip: Gossip,
@@ -46,6 +48,7 @@ pub(super) fn build(config: &SwarmConfig, counters: &Arc<Counters>) -> Result<Sw
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(connection_limits(config)),
         deny: deny(config),
+        backed_off: allow_block_list::Behaviour::default(),
         allow: allow(config),
         control: control(config, counters),
         gossip: gossip::behaviour(&config.identity).map_err(setup)?,

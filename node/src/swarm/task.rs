@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_actors::transport::{Class, EventSender, TransportError};
+use anabranch_actors::transport::{Class, EventSender, TransportError, TransportEvent};
 use anabranch_protocol::id::PeerId;
 use anabranch_protocol::network_key::Keyring;
 use anabranch_protocol::wire::Announce;
@@ -33,6 +33,7 @@ use super::address::{from_libp2p, split_peer, tcp_socket, to_libp2p, worth_diali
 use super::address_book::AddressBook;
 use super::behaviour::{self, Behaviour};
 use super::bulk::{Inbound, Opener};
+use super::conduct::{Conduct, FORGED_POINTS};
 use super::config::{SwarmConfig, SwarmLimits};
 use super::control::ControlRequest;
 use super::counters::{Counters, MessageKind, count};
@@ -62,7 +63,6 @@ struct Peer {
     identified: Vec<Multiaddr>,
     accepted: bool,
     rtt: Option<Duration>,
-    malformed: u32,
     control_in_flight: usize,
     opener: Option<Opener>,
     server: Option<AbortHandle>,
@@ -95,6 +95,7 @@ pub(super) struct SwarmTask {
     wishes: Arc<Wishes>,
     peers: HashMap<libp2p::PeerId, Peer>,
     redial: Redial,
+    conduct: Conduct,
     book: AddressBook,
     dials: HashMap<ConnectionId, Target>,
     /// Connections that are closed once their last answer is sent.
@@ -125,6 +126,7 @@ impl SwarmTask {
             swarm,
             network_keys: config.network_keys.clone(),
             redial: Redial::new(config.limits.clone()),
+            conduct: Conduct::new(config.limits.malformed_max, config.limits.refused_for),
             limits: config.limits.clone(),
             counters: Arc::clone(&counters),
             view: Arc::clone(&view),
@@ -239,6 +241,11 @@ impl SwarmTask {
                 Verdict::Disconnect { reason } => self.disconnect(peer, &reason),
             }
         }
+        for (id, (times, what)) in wanted.misbehaved {
+            if let Some(peer) = to_libp2p(id) {
+                self.on_misbehaved(peer, FORGED_POINTS.saturating_mul(times), &what);
+            }
+        }
     }
 
     fn request(&mut self, id: PeerId, class: Class, kind: MessageKind, bytes: Vec<u8>, reply: Reply) {
@@ -291,7 +298,10 @@ impl SwarmTask {
         {
             addresses.insert(0, dialed);
         }
-        self.book.accepted(&peer, addresses.clone());
+        for gone in self.book.accepted(&peer, addresses.clone()) {
+            self.redial.unlearn(gone);
+            self.show(gone);
+        }
         self.redial.learn(peer, addresses, true, Instant::now());
         self.show(peer);
     }
@@ -300,6 +310,30 @@ impl SwarmTask {
         tracing::info!(%peer, reason, "disconnecting");
         self.redial.block(peer, Instant::now() + self.limits.refused_for);
         self.shut_out(peer);
+    }
+
+    /// Takes note of misbehaviour; who does it too often is backed off, by identity: neither side's connections are let in.
+    fn on_misbehaved(&mut self, peer: libp2p::PeerId, points: u32, what: &str) {
+        if !self.conduct.note(peer, points, Instant::now()) {
+            return;
+        }
+        let reason = format!("it misbehaved too often ({what}); no connection for {:?}", self.limits.refused_for);
+        tracing::warn!(%peer, reason, "backing a peer off");
+        self.swarm.behaviour_mut().backed_off.block_peer(peer);
+        self.disconnect(peer, &reason);
+        if let Some(id) = from_libp2p(&peer) {
+            self.outbox.push(TransportEvent::BackedOff { peer: id, reason });
+        }
+    }
+
+    fn release_backed_off(&mut self, now: Instant) {
+        self.conduct.release(now);
+        let blocked = self.swarm.behaviour().backed_off.blocked_peers();
+        let over: Vec<_> = blocked.iter().filter(|peer| !self.conduct.is_backed_off(peer)).copied().collect();
+        for peer in over {
+            tracing::info!(%peer, "the peer is let in again");
+            self.swarm.behaviour_mut().backed_off.unblock_peer(peer);
+        }
     }
 
     fn forget(&mut self, id: PeerId) {
@@ -323,6 +357,7 @@ impl SwarmTask {
 
     fn on_tick(&mut self) {
         let now = Instant::now();
+        self.release_backed_off(now);
         for dial in self.redial.due(now) {
             self.dial(dial, now);
         }

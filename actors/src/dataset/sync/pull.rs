@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use actix::prelude::*;
-use anabranch_protocol::commit::Commit;
+use anabranch_protocol::commit::{Commit, FrameError};
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
 use anabranch_protocol::plan::{Want, plan_pull};
@@ -98,9 +98,13 @@ impl Sync {
             return;
         }
         left_alone.extend(&session.lacking);
-        let mut wants = plan_pull(&self.vector, &session.theirs, &left_alone);
-        // What would be refused is not asked for; the clock shows whose it is.
-        wants.retain(|want| self.context.replica.writers.contains(&want.writer.peer));
+        // What would be refused is not asked for; the clock shows whose it is. Nor does it take a place among what is.
+        let admitted = |writer: &WriterId| {
+            let next = self.vector.seq(writer) + 1;
+            self.fences.admits(&self.context.replica.writers, writer, next)
+        };
+        left_alone.extend(session.theirs.iter().map(|(writer, _)| *writer).filter(|writer| !admitted(writer)));
+        let wants = plan_pull(&self.vector, &session.theirs, &left_alone);
         if wants.is_empty() {
             return;
         }
@@ -128,7 +132,23 @@ impl Sync {
         ctx.spawn(pull.into_actor(self));
     }
 
+    /// Commits that nobody signed. An honest node verifies what it passes on; a newer one may know more than this version.
+    pub(super) fn bad_commit(&self, peer: PeerId, error: &IntakeError) {
+        if let IntakeError::Frame(fault) = error
+            && !matches!(fault, FrameError::NeedsUpgrade { .. })
+        {
+            self.context.transport.misbehaved(peer, &error.to_string());
+        }
+    }
+
     fn pull_failed(&mut self, peer: PeerId, error: &PullError, ctx: &mut Context<Self>) {
+        match error {
+            PullError::Intake(error) => self.bad_commit(peer, error),
+            PullError::Transport(TransportError::Malformed(_)) | PullError::OtherMessage => {
+                self.context.transport.misbehaved(peer, &error.to_string());
+            }
+            PullError::Transport(_) | PullError::Refused(_) | PullError::Nothing => {}
+        }
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         let (number, delay) = (session.number, session.next_delay());
         session.waiting = true;

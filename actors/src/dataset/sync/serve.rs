@@ -95,6 +95,7 @@ impl Sync {
             }
             Err(error) => {
                 tracing::warn!(dataset = %actor.dataset(), %peer, %error, "a push was refused");
+                actor.bad_commit(peer, &error);
                 answer(reply, refused(RefusalCode::Commit, &error.to_string()));
             }
         }));
@@ -143,7 +144,11 @@ impl Sync {
                         self.learn(peer, &vector, ctx);
                     }
                 }
-                Err(error) => tracing::warn!(dataset = %self.dataset(), %peer, %error, "a confirmation was refused"),
+                Err(error) => {
+                    tracing::warn!(dataset = %self.dataset(), %peer, %error, "a confirmation was refused");
+                    // What comes after it is worth no more signatures to check.
+                    return self.context.transport.misbehaved(peer, &error.to_string());
+                }
             }
         }
     }

@@ -109,6 +109,8 @@ impl SwarmTask {
     fn on_denied(&mut self, peer: Option<PeerId>, cause: &ConnectionDenied) {
         let listed = cause.downcast_ref::<allow_block_list::Blocked>().is_some()
             || cause.downcast_ref::<allow_block_list::NotAllowed>().is_some();
+        // Whoever is backed off was named when it was.
+        let listed = listed && !peer.is_some_and(|peer| self.conduct.is_backed_off(&peer));
         if let (true, Some(peer)) = (listed, peer.as_ref().and_then(from_libp2p)) {
             self.outbox.offer(TransportEvent::NotAllowed { peer });
         }
@@ -142,7 +144,6 @@ impl SwarmTask {
             identified: Vec::new(),
             accepted: false,
             rtt: None,
-            malformed: 0,
             control_in_flight: 0,
             opener: None,
             server: None,
