@@ -1,10 +1,16 @@
 //! The command line.
 
+mod client;
+mod config;
 mod dataset;
+mod doctor;
+mod documents;
 mod keygen;
+mod load;
 mod network_key;
 mod query;
 mod tables;
+mod transfer;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +34,7 @@ const EXAMPLES: &str = "\
 Examples:
   anabranch run                                   a node with the dataset `primary`; prints how to start a second one
   anabranch run --peer /ip4/192.0.2.1/tcp/4001    the same, in sync with that peer
+  anabranch put orders o-1 '{\"total\": 12}'        write a document; get, list, patch, delete, import, export work alike
   anabranch status                                what a running node holds";
 
 #[derive(Debug, Subcommand)]
@@ -46,6 +53,26 @@ enum Command {
     Datasets(query::QueryArgs),
     /// Pause, resume or restart a dataset of a running node.
     Dataset(dataset::DatasetArgs),
+    /// Show a document.
+    Get(documents::GetArgs),
+    /// Write a document.
+    Put(documents::PutArgs),
+    /// Change fields of a document.
+    Patch(documents::PutArgs),
+    /// Delete a document.
+    Delete(documents::DeleteArgs),
+    /// List documents of a collection.
+    List(documents::ListArgs),
+    /// Write the documents of a file into a collection.
+    Import(transfer::ImportArgs),
+    /// Write a collection into a file.
+    Export(transfer::ExportArgs),
+    /// Write sample documents, to see what a node can take.
+    Load(load::LoadArgs),
+    /// Write a report of a node and its machine, to send to whoever helps.
+    Doctor(doctor::DoctorArgs),
+    /// Check a configuration, or show what it comes to.
+    Config(config::ConfigArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  anabranch completions bash > ~/.local/share/bash-completion/completions/anabranch")]
     Completions {
@@ -127,6 +154,16 @@ fn dispatch(command: Command, world: World) -> Result<(), Failure> {
         Command::Peers(args) => query::peers(&args),
         Command::Datasets(args) => query::datasets(&args),
         Command::Dataset(args) => dataset::dataset(&args),
+        Command::Get(args) => documents::get(&args),
+        Command::Put(args) => documents::put(&args),
+        Command::Patch(args) => documents::patch(&args),
+        Command::Delete(args) => documents::delete(&args),
+        Command::List(args) => documents::list(&args),
+        Command::Import(args) => transfer::import(&args),
+        Command::Export(args) => transfer::export(&args),
+        Command::Load(args) => load::load(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
+        Command::Config(args) => config::config(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "anabranch", &mut std::io::stdout());
             Ok(())

@@ -9,6 +9,7 @@ mod load;
 mod not_yet;
 mod page;
 mod reach;
+pub(crate) mod shown;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

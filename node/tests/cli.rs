@@ -51,7 +51,26 @@ fn help_names_exactly_the_commands_that_exist() {
     let output = run(&["--help"]);
     assert!(output.status.success());
     let help = text(&output.stdout);
-    for command in ["run", "keygen", "network-key", "status", "peers", "datasets", "completions", "Examples:"] {
+    for command in [
+        "run",
+        "keygen",
+        "network-key",
+        "status",
+        "peers",
+        "datasets",
+        "get",
+        "put",
+        "patch",
+        "delete",
+        "list",
+        "import",
+        "export",
+        "load",
+        "doctor",
+        "config",
+        "completions",
+        "Examples:",
+    ] {
         assert!(help.contains(command), "{command} is missing:\n{help}");
     }
     assert!(!help.contains("snapshot"), "what does not exist yet is not in the help");
@@ -134,4 +153,82 @@ fn completions_are_made_for_each_shell() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(text(&run(&["completions", shell]).stdout).contains("anabranch"), "{shell}");
     }
+}
+
+/// Runs a command against a node, gives it `input`, and returns its exit code, output and errors.
+fn ask(dir: &Path, arguments: &[&str], input: &str) -> (i32, String, String) {
+    use std::io::Write as _;
+    let node = format!("http://{}", Running::page(dir)["http"].as_str().expect("an address"));
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).args(["--node", &node]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.current_dir(dir).spawn().expect("the program runs");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("the program reads");
+    let output = child.wait_with_output().expect("the program ends");
+    (output.status.code().expect("an exit code"), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn documents_are_written_read_and_deleted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let _node = Running::start(dir.path());
+    let ask = |arguments: &[&str], input: &str| ask(dir.path(), arguments, input);
+    assert_eq!(ask(&["put", "orders", "a/b ?", "-"], "{\"n\":1}"), (0, "created orders/a/b ?\n".into(), String::new()));
+    assert_eq!(ask(&["put", "orders", "a/b ?", "{\"n\":2}"], "").1, "replaced orders/a/b ?\n");
+    assert_eq!(ask(&["patch", "orders", "a/b ?", "{\"m\":-1}"], "").1, "patched orders/a/b ?\n");
+    assert_eq!(ask(&["get", "orders", "a/b ?", "--json"], "").1, "{\"m\":-1,\"n\":2}\n");
+    let (code, list, _) = ask(&["list", "orders", "--json"], "");
+    let row: serde_json::Value = serde_json::from_str(&list).expect("one line of JSON");
+    assert_eq!((code, row["key"].as_str()), (0, Some("a/b ?")));
+    assert_eq!(ask(&["delete", "orders", "a/b ?"], "").0, 0);
+    let (code, out, error) = ask(&["get", "orders", "a/b ?"], "");
+    assert!((code, out.as_str()) == (1, "") && error.contains("no document"), "{error}");
+    let (code, _, error) = ask(&["put", "orders", "x", "{nonsense"], "");
+    assert!(code == 1 && error.contains("not a JSON value"), "{error}");
+}
+
+#[test]
+fn a_collection_goes_through_files_unchanged() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let _node = Running::start(dir.path());
+    let ask = |arguments: &[&str], input: &str| ask(dir.path(), arguments, input);
+    let rows = [r#"{"key":"a","value":{"code":"007","n":1.5,"tags":["x","y"]}}"#, r#"{"key":"b","value":{"code":"","n":null}}"#];
+    let lines = rows.join("\n") + "\n";
+    assert_eq!(ask(&["import", "c", "-"], &lines).0, 0);
+    assert_eq!(ask(&["export", "c", "-"], "").1, lines);
+    for file in ["c.csv", "c.ndjson"] {
+        assert_eq!(ask(&["export", "c", file], "").0, 0, "{file}");
+        assert_eq!(ask(&["export", "c", file], "").0, 2, "a file that is there is kept");
+        assert_eq!(ask(&["import", "again", file], "").0, 0, "{file}");
+        assert_eq!(ask(&["export", "again", "-"], "").1, lines, "{file}");
+    }
+    let (code, _, error) = ask(&["import", "c", "-"], "{\"key\":\"x\",\"value\":1}\nnonsense\n");
+    assert!(code == 1 && error.contains("record 2") && error.contains("--skip 1"), "{error}");
+    let (code, out, _) = ask(&["load", "--rate", "1000/s", "--duration", "200ms", "--json"], "");
+    let written: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, written["written"].as_u64()), (0, Some(200)));
+    assert_eq!(ask(&["doctor"], "").0, 0);
+    let report = std::fs::read_to_string(dir.path().join("anabranch-doctor.txt")).expect("a report");
+    assert!(report.contains("GET /v1/datasets/primary/collections") && report.contains("peer_id"), "{report}");
+}
+
+#[test]
+fn a_configuration_is_checked_and_shown_with_its_sources() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("anabranch.toml");
+    std::fs::write(&file, "[datasets.orders]\ncollections = ['*']\n").expect("a file");
+    let file = file.to_str().expect("text");
+    let with_env = |arguments: &[&str]| {
+        let output = Command::new(PROGRAM).args(arguments).env("ANABRANCH_MAX_CLOCK_SKEW", "2m").output().expect("it runs");
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (code, out) = with_env(&["config", "check", "--config", file]);
+    assert!(code == Some(0) && out.contains("orders"), "{out}");
+    let (_, out) = with_env(&["config", "show", "--config", file, "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(shown["max_clock_skew"], serde_json::json!({ "value": "2m", "source": "ANABRANCH_MAX_CLOCK_SKEW" }));
+    assert_eq!(shown["datasets.orders.collections"]["source"], file);
+    assert_eq!(shown["http.addr"]["source"], "default");
+    std::fs::write(file, "[datasets.orders]\ncolections = ['*']\n").expect("a file");
+    let (code, out) = with_env(&["config", "check", "--config", file]);
+    assert!(code == Some(2) && out.contains("did you mean `datasets.orders.collections`"), "{out}");
 }

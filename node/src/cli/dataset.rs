@@ -3,7 +3,8 @@
 use anabranch_protocol::id::DatasetId;
 use clap::{Args, Subcommand};
 
-use super::query::{Node, QueryArgs};
+use super::client::Node;
+use super::query::QueryArgs;
 use crate::process::Failure;
 
 #[derive(Debug, Args)]
@@ -40,7 +41,7 @@ pub fn dataset(args: &DatasetArgs) -> Result<(), Failure> {
     };
     // Checked here, so that no name leads to another path.
     let dataset = DatasetId::new(&named.dataset).map_err(|error| Failure::Usage(format!("NAME: {error}")))?;
-    let answer = Node::of(&named.query)?.tell(&format!("/v1/datasets/{dataset}/{word}"))?;
+    let answer = Node::of(&named.query.node)?.tell(&format!("/v1/datasets/{dataset}/{word}"))?;
     if named.query.json {
         println!("{answer}");
     } else {

@@ -4,6 +4,9 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use serde_json::Value as Json;
 
+/// Keys that are longer push their values to the right.
+const KEY_WIDTH_MAX: usize = 40;
+
 /// The node itself.
 pub fn node(page: &Json, health: &Json) -> String {
     let mut lines = vec![
@@ -66,6 +69,19 @@ pub fn peers(peers: &Json) -> String {
         }
     }
     trimmed(&table)
+}
+
+/// A row per document; on a terminal a value is cut where the line ends.
+pub fn documents(rows: &[Json]) -> String {
+    let width = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+    let keys: Vec<_> = rows.iter().map(|row| text(&row["key"])).collect();
+    let column = keys.iter().map(|key| console::measure_text_width(key)).max().unwrap_or_default().min(KEY_WIDTH_MAX);
+    let line = |(row, key): (&Json, &String)| {
+        let line = format!("{}  {}", console::pad_str(key, column, console::Alignment::Left, None), row["value"]);
+        let line = width.map_or(line.clone(), |width| console::truncate_str(&line, width, "…").into_owned());
+        line + "\n"
+    };
+    rows.iter().zip(&keys).map(line).collect()
 }
 
 fn dataset_cells(name: &str, state: &Json) -> [String; 4] {

@@ -10,19 +10,23 @@ use super::ConfigError;
 use super::page::Page;
 
 /// Variables of the environment that configure: `ANABRANCH_HTTP__ADDR` is `addr` of `[http]`.
-const ENV_PREFIX: &str = "ANABRANCH_";
+pub(super) const ENV_PREFIX: &str = "ANABRANCH_";
 /// Between the levels of a key in a variable's name.
-const ENV_LEVEL: &str = "__";
+pub(super) const ENV_LEVEL: &str = "__";
 
 /// Reads `file` if there is one, and the environment over it.
 pub fn load(file: Option<&Path>) -> Result<Page, ConfigError> {
+    layers(file)?.extract().map_err(|error| ConfigError(sentence(error, file)))
+}
+
+/// `file` and the environment over it, unread.
+pub(super) fn layers(file: Option<&Path>) -> Result<Figment, ConfigError> {
     let text = match file {
         None => String::new(),
         Some(file) => std::fs::read_to_string(file)
             .map_err(|error| ConfigError(format!("can't read the configuration {}: {error}", file.display())))?,
     };
-    let layers = Figment::from(Toml::string(&text)).merge(Env::prefixed(ENV_PREFIX).split(ENV_LEVEL));
-    layers.extract().map_err(|error| ConfigError(sentence(error, file)))
+    Ok(Figment::from(Toml::string(&text)).merge(Env::prefixed(ENV_PREFIX).split(ENV_LEVEL)))
 }
 
 /// Reads a page from text alone, as a file is read.

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The whole page.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Page {
     pub data_dir: PathBuf,
@@ -24,7 +24,7 @@ pub struct Page {
     /// One file, or a list while a key is being rotated.
     #[serde(deserialize_with = "words")]
     pub network_key_file: Vec<String>,
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub max_clock_skew: Duration,
     /// All datasets together.
     pub cache_bytes: ByteSize,
@@ -53,7 +53,7 @@ impl Default for Page {
 }
 
 /// `[http]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpPage {
     pub addr: String,
@@ -68,7 +68,7 @@ impl Default for HttpPage {
 }
 
 /// `[access]`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessPage {
     #[serde(deserialize_with = "words")]
@@ -78,7 +78,7 @@ pub struct AccessPage {
 }
 
 /// `[features]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeaturesPage {
     /// Off: only `primary` runs.
@@ -92,7 +92,7 @@ impl Default for FeaturesPage {
 }
 
 /// `[datasets.NAME]`. Without `collections` it replicates none.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatasetPage {
     pub kind: String,
@@ -110,7 +110,7 @@ pub struct DatasetPage {
     pub writers: Vec<String>,
     #[serde(deserialize_with = "words")]
     pub readers: Vec<String>,
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub peer_lease: Duration,
     pub retention: Option<RetentionPage>,
     pub disk_quota: Option<ByteSize>,
@@ -143,22 +143,22 @@ impl Default for DatasetPage {
 }
 
 /// `retention = { age, bytes }`
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionPage {
-    #[serde(deserialize_with = "span_if_any")]
+    #[serde(deserialize_with = "span_if_any", serialize_with = "as_span_if_any")]
     pub age: Option<Duration>,
     pub bytes: Option<ByteSize>,
 }
 
 /// `[datasets.NAME.sync]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SyncPage {
     /// Zero announces every commit at once.
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub announce_interval: Duration,
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub anti_entropy_interval: Duration,
     pub max_peers: usize,
     pub max_entries_per_cycle: u64,
@@ -166,7 +166,7 @@ pub struct SyncPage {
     pub bandwidth_max: Bandwidth,
     /// Share when datasets compete.
     pub weight: u32,
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub maintenance_interval: Duration,
 }
 
@@ -187,6 +187,15 @@ impl Default for SyncPage {
 /// Bytes per second, or none for `unlimited`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bandwidth(pub Option<ByteSize>);
+
+impl Serialize for Bandwidth {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(size) => serializer.collect_str(&size),
+            None => serializer.serialize_str("unlimited"),
+        }
+    }
+}
 
 impl<'de> Deserialize<'de> for Bandwidth {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -223,6 +232,19 @@ fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error
         }
     }
     deserializer.deserialize_any(Text)
+}
+
+fn as_span<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*span))
+}
+
+// serde hands over the field as it is.
+#[allow(clippy::ref_option)]
+fn as_span_if_any<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match span {
+        Some(span) => as_span(span, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn span_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
