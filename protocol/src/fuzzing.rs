@@ -7,6 +7,7 @@
 use crate::codec::{self, DecodeError};
 use crate::commit::{Change, Draft, Frame, FrameError, Header, Identity, Section};
 use crate::confirmation::SignedStatement;
+use crate::fence::Fence;
 use crate::fingerprint::Tally;
 use crate::hlc::Hlc;
 use crate::id::{Collection, DatasetId, Epoch, Hash, Key, Lineage, PeerId, WriterId};
@@ -27,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("protocol-announce", announce),
     ("protocol-commit", commit),
     ("protocol-effects", effects),
+    ("protocol-fence", fence),
     ("protocol-frame", frame),
     ("protocol-header", header),
     ("protocol-ids", ids),
@@ -80,6 +82,20 @@ fn frame(data: &[u8]) {
     let dataset = frame.header().dataset();
     if let Ok(commit) = frame.verify(&dataset, Lineage::ZERO) {
         assert_eq!(commit.to_bytes(), data);
+    }
+}
+
+/// A document of the reserved collection, its key and value apart by a zero.
+fn fence(data: &[u8]) {
+    let Some(at) = data.iter().position(|byte| *byte == 0) else { return };
+    if let Some((removed, by)) =
+        text(&data[..at]).and_then(|key| Key::new(key).ok()).and_then(|key| crate::fence::parse_key(&key))
+    {
+        assert_eq!(crate::fence::key(&removed, &by).as_str().as_bytes(), &data[..at], "one spelling");
+    }
+    if let Some(fence) = value::decode(&data[at + 1..]).ok().and_then(|value| Fence::from_value(&value)) {
+        assert_eq!(fence.to_value().encode(), data[at + 1..]);
+        assert!(fence.0.len() <= VECTOR_WRITERS_MAX);
     }
 }
 

@@ -36,7 +36,8 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz(body: &[u8]) {
     let Ok(sent) = serde_json::from_slice::<Vec<SentOp<'_>>>(body) else { return };
-    let kind = if sent.len() % 2 == 0 { anabranch_protocol::wire::Kind::Documents } else { anabranch_protocol::wire::Kind::Append };
+    let kind =
+        if sent.len() % 2 == 0 { anabranch_protocol::wire::Kind::Documents } else { anabranch_protocol::wire::Kind::Append };
     super::ops::fuzz(kind, sent);
 }
 

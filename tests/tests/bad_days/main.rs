@@ -6,6 +6,7 @@ mod clocks;
 mod copies;
 mod damage;
 mod disks;
+mod fences;
 mod hostile;
 mod kills;
 mod lines;

@@ -139,9 +139,7 @@ async fn open(keypair: Keypair, address: Multiaddr) -> libp2p_stream::Control {
         .build();
     let control = swarm.behaviour().new_control();
     swarm.dial(address).expect("an address to dial");
-    let connected = async {
-        while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
-    };
+    let connected = async { while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {} };
     timeout(DEADLINE, connected).await.expect("a connection");
     tokio::spawn(async move {
         loop {
