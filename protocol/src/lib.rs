@@ -13,7 +13,11 @@ pub mod codec;
 pub mod commit;
 pub mod confirmation;
 pub mod conflict;
+pub mod fence;
 pub mod fingerprint;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handshake;
 pub mod hlc;
 pub mod id;

@@ -356,6 +356,8 @@ impl DatasetHandle {
         let status = ledger_status(&running).await.ok_or_else(|| self.not_begun())?;
         let registration = &self.context.settings.registration;
         let mut found: std::collections::BTreeMap<Collection, u64> = status.tallies.into_iter().collect();
+        // What nodes tell each other there is no collection of a user's.
+        found.retain(|collection, _| !collection.is_reserved());
         for collection in &registration.collections {
             found.entry(collection.clone()).or_insert(0);
         }

@@ -199,6 +199,31 @@ impl Oplog {
         }
     }
 
+    /// The first turn: sets missing fences. A full disk takes none; those that are set already were told by the supervisor.
+    fn set_fences(&mut self, ctx: &mut Context<Self>) {
+        if self.full {
+            return;
+        }
+        self.in_flight = true;
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let turn = async move { store.run(move |ledger: &mut Ledger| ledger.set_fences(now, &mut fill_random)).await };
+        ctx.spawn(turn.into_actor(self).map(|done, actor, ctx| match done {
+            Ok(Ok(committed)) => {
+                if !committed.commits.is_empty() {
+                    tracing::info!(dataset = %actor.dataset, "fences were set for peers that may no longer write");
+                }
+                actor.finish_turn(committed, ctx);
+            }
+            Ok(Err(error)) => actor.store_failed(&error, ctx),
+            Err(error) => actor.thread_failed(error, ctx),
+        }));
+    }
+
+    fn tell(&self, committed: Committed) {
+        let told = Told(Arc::new(committed));
+        self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
+    }
+
     fn next_turn(&mut self, ctx: &mut Context<Self>) {
         if self.full {
             return self.refuse_all();
@@ -308,8 +333,7 @@ impl Oplog {
     fn finish_turn(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         self.in_flight = false;
         if !committed.commits.is_empty() || committed.newly_parted {
-            let told = Told(Arc::new(committed));
-            self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
+            self.tell(committed);
         }
         self.next_turn(ctx);
     }
@@ -351,6 +375,7 @@ impl Actor for Oplog {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.death_watch.started(ctx);
+        self.set_fences(ctx);
     }
 
     fn stopping(&mut self, _: &mut Context<Self>) -> Running {

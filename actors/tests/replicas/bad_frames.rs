@@ -125,7 +125,7 @@ fn hello(seed: u8, has: &VersionVector) -> Hello {
         heads: has.clone(),
     };
     let (nonce, incarnation) = (Salt([seed; 16]), Incarnation([seed; 16]));
-    Hello { versions: vec![1], nonce, proofs: vec![], incarnation, listen: vec![], datasets: vec![dataset] }
+    Hello { versions: vec![1], nonce, proofs: vec![], incarnation, listen: vec![], datasets: vec![dataset], withdrawn: vec![] }
 }
 
 /// A peer that claims another head of a writer, and a fork that it can't prove, delays nobody and is named.
