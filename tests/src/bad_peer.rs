@@ -153,7 +153,15 @@ impl Visit {
             heads: self.claims.clone(),
         };
         let (nonce, incarnation) = (Salt([7; 16]), Incarnation([7; 16]));
-        Hello { versions: vec![VERSION], nonce, proofs: Vec::new(), incarnation, listen: Vec::new(), datasets: vec![dataset] }
+        Hello {
+            versions: vec![VERSION],
+            nonce,
+            proofs: Vec::new(),
+            incarnation,
+            listen: Vec::new(),
+            datasets: vec![dataset],
+            withdrawn: Vec::new(),
+        }
     }
 
     async fn greet(self, mut control: Control, peer: PeerId) {
@@ -179,9 +187,12 @@ impl Visit {
         }
         let answer = match Request::decode(&bytes) {
             Ok(Request::Hello(_)) => Response::Hello(HelloReply { hello: self.hello(), refused: Vec::new() }),
-            Ok(Request::Heads(_)) => {
-                Response::Heads(HeadsReply { dataset: None, heads: Some(self.claims.clone()), held: Vec::new() })
-            }
+            Ok(Request::Heads(_)) => Response::Heads(HeadsReply {
+                dataset: None,
+                heads: Some(self.claims.clone()),
+                held: Vec::new(),
+                forks: Vec::new(),
+            }),
             Ok(Request::Confirm(_)) => Response::Confirmed,
             // Pushes are never answered.
             Ok(Request::Push(_)) => return std::future::pending().await,

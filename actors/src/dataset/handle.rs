@@ -19,9 +19,7 @@ use super::keeper::{CurrentSupervisor, keep};
 use super::life::Life;
 use super::oplog::{LedgerStatus, Oplog, Status, Write};
 use super::span;
-use super::supervisor::{
-    CLOSE_TIMEOUT, DiskHangs, Gate, Open, Order, Running, Shutdown, SupervisorContext, TakeOn, stopping,
-};
+use super::supervisor::{CLOSE_TIMEOUT, DiskHangs, Gate, Open, Order, Running, Shutdown, SupervisorContext, TakeOn, stopping};
 use super::ticket::{Outcome, Ticket};
 use super::view::View;
 use crate::api::{

@@ -89,8 +89,8 @@ pub async fn show(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, 
     Ok(HttpResponse::Ok().json(row(info)))
 }
 
-pub async fn create(_: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
-    let body = body::read(&mut payload, DATASET_BODY_MAX, &api.bodies).await?;
+pub async fn create(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
+    let body = body::read(&request, &mut payload, DATASET_BODY_MAX, &api.bodies).await?;
     let body = serde_json::from_slice(&body).map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
     // On its own: a client that goes away must not leave it half done.
     let (hosting, node) = (api.hosting.clone(), api.node.clone());

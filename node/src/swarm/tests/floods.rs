@@ -19,7 +19,15 @@ use crate::swarm::config::SwarmConfig;
 fn hello() -> Request {
     let incarnation = Incarnation([1; 16]);
     let nonce = Salt([2; 16]);
-    Request::Hello(Hello { versions: vec![1], nonce, proofs: Vec::new(), incarnation, listen: Vec::new(), datasets: Vec::new() })
+    Request::Hello(Hello {
+        versions: vec![1],
+        nonce,
+        proofs: Vec::new(),
+        incarnation,
+        listen: Vec::new(),
+        datasets: Vec::new(),
+        withdrawn: Vec::new(),
+    })
 }
 
 fn few_hellos(config: &mut SwarmConfig) {
