@@ -110,7 +110,7 @@ pub(super) fn fuzz(told: &[Multiaddr]) {
     let peer = libp2p::PeerId::from_bytes(&PeerId([1; 32]).to_multihash()).expect("a peer id");
     for observed in [None, Some(IpAddr::from([127, 0, 0, 1])), Some(IpAddr::from([192, 0, 2, 1]))] {
         let worth = worth_dialing(told, &peer, observed);
-        assert!(worth.len() <= ADDRESSES_PER_PEER_MAX && worth.iter().all(|address| tcp_socket(address).is_some()));
+        assert!(worth.len() <= ADDRESSES_PER_PEER_MAX && worth.iter().all(|address| socket(address).is_some()));
     }
     told.iter().for_each(|address| {
         let _ = (split_peer(address), remote_ip(address));

@@ -51,7 +51,13 @@ fn node_like(before: &Node, kind: Kind) -> Node {
     let control = anabranch_protocol::fence::control_collection();
     let rows = before.rows.0.iter().filter(|((collection, _), _)| *collection == control);
     let control = rows.map(|((_, key), row)| (key.clone(), row.clone())).collect();
-    let saved = Saved { lines, clock: before.replica.clock(), tallies: before.replica.tallies().clone(), control, ..Saved::default() };
+    let saved = Saved {
+        lines,
+        clock: before.replica.clock(),
+        tallies: before.replica.tallies().clone(),
+        control,
+        forks: before.replica.forks().clone(),
+    };
     Node { replica: Replica::load(settings, saved), rows: before.rows.clone(), log: before.log.clone(), seed: before.seed }
 }
 

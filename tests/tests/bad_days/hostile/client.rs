@@ -125,6 +125,7 @@ pub fn hello(heads: VersionVector, lineage: Lineage) -> Request {
         incarnation: Incarnation([4; 16]),
         listen: Vec::new(),
         datasets: vec![dataset],
+        withdrawn: Vec::new(),
     })
 }
 
