@@ -16,6 +16,9 @@ pub mod confirmation;
 pub mod counters;
 mod damage;
 pub mod death_watch;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod identity;
 mod keeper;

@@ -32,6 +32,9 @@ pub trait Transport: Send + Sync + fmt::Debug {
     fn accepted(&self, peer: PeerId, listen: Vec<String>);
     /// Closes the connections to a peer and leaves it alone for a while.
     fn disconnect(&self, peer: PeerId, reason: &str);
+    /// The peer sent what no honest node sends: a commit or statement that nobody signed, an answer that is none. Whoever keeps
+    /// doing so is backed off, by identity.
+    fn misbehaved(&self, peer: PeerId, what: &str);
     /// Where this node listens, as multiaddrs ending in `/p2p/<peer id>`.
     fn listen_addresses(&self) -> Vec<String>;
 }

@@ -160,6 +160,38 @@ impl Config {
     }
 }
 
+/// A page is judged without a panic, and what is accepted holds what the fields promise. Files that it names are not read.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_page(text: &str) {
+    let Ok(mut page) = load::fuzz(text) else { return };
+    page.network_key_file.clear();
+    page.http.token_file = None;
+    if let Ok(config) = Config::judge(page, Overrides::default()) {
+        assert!(!config.listen.is_empty() && !config.datasets.is_empty());
+        assert!(config.cache_bytes >= CACHE_BYTES_MIN * config.datasets.len() as u64);
+        assert!(config.http.addr.ip().is_loopback(), "beyond loopback it asks for a token");
+    }
+}
+
+/// What a flag says can be said again.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_dataset_flag(text: &str) {
+    if let Ok(flag) = text.parse::<DatasetFlag>() {
+        let kind = flag.kind.map_or_else(String::new, |kind| format!(":{kind}"));
+        let collections = flag.collections.as_ref().map_or_else(String::new, |names| format!("={}", names.join(",")));
+        assert_eq!(format!("{}{kind}{collections}", flag.dataset).parse(), Ok(flag));
+    }
+}
+
+/// An address that is accepted is accepted as it is shown.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_multiaddr(text: &str) {
+    if let Ok(address) = multiaddr(text) {
+        assert_eq!(multiaddr(&address.to_string()), Ok(address));
+    }
+    let _ = reach::http(&page::HttpPage { addr: text.to_owned(), token_file: None });
+}
+
 fn override_page(page: &mut Page, overrides: Overrides) {
     if let Some(data_dir) = overrides.data_dir {
         page.data_dir = data_dir;

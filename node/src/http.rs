@@ -34,6 +34,11 @@ pub use api::Api;
 pub use body::BodyBudget;
 pub use node_page::NodePage;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use batch::fuzz as fuzz_batch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use ingest::fuzz as fuzz_ingest;
+
 /// One core answers HTTP; the other belongs to datasets and the network.
 const WORKERS: usize = 1;
 /// More connections wait in the backlog.

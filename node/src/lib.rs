@@ -7,6 +7,9 @@
 pub mod builder;
 pub mod cli;
 pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hosting;
 pub mod http;
 pub mod network;

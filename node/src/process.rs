@@ -8,6 +8,9 @@ pub mod incarnation;
 pub mod logging;
 pub mod signals;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use identity::fuzz as fuzz_identity;
+
 use std::process::ExitCode;
 
 /// Why the process ends with something else than success; each kind has its exit code.

@@ -18,6 +18,7 @@ mod address_book;
 mod allowance;
 mod behaviour;
 mod bulk;
+mod conduct;
 mod config;
 mod control;
 mod counters;
@@ -39,6 +40,10 @@ use anabranch_actors::transport::EventSender;
 use libp2p::Multiaddr;
 use tokio::sync::oneshot;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use address_book::fuzz as fuzz_address_book;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use bulk::fuzz as fuzz_bulk_frames;
 pub use config::{SwarmConfig, SwarmLimits};
 pub use counters::{Counters, MessageKind};
 pub use handle::{PeerView, SwarmHandle};

@@ -14,7 +14,11 @@ pub mod commit;
 pub mod confirmation;
 pub mod conflict;
 pub mod coverage;
+pub mod fence;
 pub mod fingerprint;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handshake;
 pub mod hlc;
 pub mod id;

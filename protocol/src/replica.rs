@@ -14,6 +14,7 @@ mod widen;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use branches::{Cut, Parting};
@@ -26,9 +27,11 @@ pub use writer::WriterState;
 
 use crate::access::Peers;
 use crate::commit::{Commit, Forks, Identity};
+use crate::conflict::{ConflictPolicy as _, LastWriterWins, Row, Stamp};
+use crate::fence::{Fences, control_collection};
 use crate::fingerprint::{Tally, dataset_fingerprint};
 use crate::hlc::Hlc;
-use crate::id::{Collection, DatasetId, Hash, Lineage, PeerId, WriterId};
+use crate::id::{Collection, DatasetId, Hash, Key, Lineage, PeerId, WriterId};
 use crate::registration::{Registration, TagSet};
 use crate::vector::{Head, VersionVector};
 use crate::wire::Kind;
@@ -63,6 +66,8 @@ pub struct Saved {
     pub tallies: BTreeMap<Collection, Tally>,
     /// Forks that were proven.
     pub forks: Forks,
+    /// Documents of the reserved collection, deleted ones included.
+    pub control: Vec<(Key, Row)>,
 }
 
 /// A writer's newest commit: what a vector says, and its whole hash, which the next commit must name.
@@ -93,6 +98,8 @@ pub struct Replica {
     writer: WriterState,
     tallies: BTreeMap<Collection, Tally>,
     forks: Forks,
+    /// Shared with whoever asks peers for commits.
+    fences: Arc<Fences>,
 }
 
 impl Replica {
@@ -101,6 +108,10 @@ impl Replica {
     pub fn load(settings: ReplicaSettings, saved: Saved) -> Self {
         let tags = settings.registration.tags(&settings.dataset, settings.lineage);
         let vector = saved.lines.iter().map(|(writer, line)| (*writer, line.head)).collect();
+        let mut fences = Fences::default();
+        for (key, row) in saved.control {
+            fences.take_in(&key, row, &settings.writers);
+        }
         Self {
             settings,
             tags,
@@ -110,6 +121,7 @@ impl Replica {
             writer: WriterState::Closed,
             tallies: saved.tallies,
             forks: saved.forks,
+            fences: Arc::new(fences),
         }
     }
 
@@ -167,10 +179,27 @@ impl Replica {
         &self.tallies
     }
 
-    /// Live documents or records, all collections together.
+    /// Live documents or records of users, all collections together.
     #[must_use]
     pub fn documents(&self) -> u64 {
-        self.tallies.values().map(|tally| tally.live).sum()
+        self.tallies.iter().filter(|(collection, _)| !collection.is_reserved()).map(|(_, tally)| tally.live).sum()
+    }
+
+    /// Up to where commits of peers that may no longer write count.
+    #[must_use]
+    pub fn fences(&self) -> &Arc<Fences> {
+        &self.fences
+    }
+
+    /// The fences that this node has to set, as writes of its own. Nothing once they are set.
+    #[must_use]
+    pub fn fences_to_set(&self) -> Vec<WriteRequest> {
+        let to_set = self.fences.to_set(&self.peer(), &self.settings.writers, &self.lines);
+        let write = |(key, fence): (Key, crate::fence::Fence)| {
+            let op = Op::Put { key, value: fence.to_value().encode() };
+            WriteRequest { ops: vec![WriteOp { collection: control_collection(), op }] }
+        };
+        to_set.into_iter().map(write).collect()
     }
 
     /// Equal on replicas with the same registration and vector; hex.
@@ -226,10 +255,23 @@ impl Replica {
             let line = Line::of(commit);
             self.lines.insert(id, line);
             self.vector.set(id, line.head);
+            self.take_in_fences(commit);
         }
         let effects = &record.effects;
         self.clock = self.clock.receive(effects.clock);
         self.tallies.extend(effects.tallies.iter().cloned());
+    }
+
+    fn take_in_fences(&mut self, commit: &Commit) {
+        let control = control_collection();
+        for section in commit.sections().filter(|section| section.collection == control) {
+            for entry in &section.entries {
+                let stamp = Stamp { hlc: commit.header().hlc, writer: commit.writer(), index: entry.index };
+                if let (Some(key), Some(row)) = (entry.change.key(), LastWriterWins.state(stamp, &entry.change)) {
+                    Arc::make_mut(&mut self.fences).take_in(key, row, &self.settings.writers);
+                }
+            }
+        }
     }
 
     fn peer(&self) -> PeerId {

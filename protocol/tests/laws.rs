@@ -10,6 +10,8 @@ mod decide;
 mod decoders;
 #[path = "laws/epochs.rs"]
 mod epochs;
+#[path = "laws/fences.rs"]
+mod fences;
 #[path = "laws/forks.rs"]
 mod forks;
 #[path = "laws/frames.rs"]

@@ -79,6 +79,19 @@ fn the_top_level_holds_what_the_design_says() {
 }
 
 #[test]
+fn the_corpora_of_fuzzers_stay_small() {
+    let corpus = root().join("tests/fuzz/corpus");
+    let mut sizes = Vec::new();
+    for target in std::fs::read_dir(corpus).expect("corpora") {
+        for input in std::fs::read_dir(target.expect("an entry").path()).expect("a corpus of inputs") {
+            sizes.push(input.and_then(|input| input.metadata()).expect("an input").len());
+        }
+    }
+    assert!(sizes.len() <= 300 && sizes.iter().sum::<u64>() <= 1 << 20, "{} inputs", sizes.len());
+    assert!(sizes.len() > 30, "the reader of corpora sees something");
+}
+
+#[test]
 fn no_file_is_named_for_nothing() {
     for package in ["protocol", "actors", "node", "simulations", "tests"] {
         for file in sources(&root().join(package)) {

@@ -171,7 +171,25 @@ fn is_name(name: &str) -> bool {
 }
 
 fn read_note(directory: &Path) -> Option<Note> {
-    serde_json::from_slice(&fs::read(directory.join(NOTE)).ok()?).ok()
+    decode_note(&fs::read(directory.join(NOTE)).ok()?)
+}
+
+fn decode_note(bytes: &[u8]) -> Option<Note> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// What is read as a note is written as one that reads the same.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz_note(bytes: &[u8]) {
+    if let Some(note) = decode_note(bytes) {
+        let again = serde_json::to_vec(&note).ok().and_then(|bytes| decode_note(&bytes)).expect("a note is one");
+        assert_eq!((again.at, again.reason), (note.at, note.reason));
+    }
+    if let Ok(name) = std::str::from_utf8(bytes)
+        && is_name(name)
+    {
+        assert!(!name.contains(['/', '\0']) && !name.contains(".."), "it stays where it is");
+    }
 }
 
 fn write_note(directory: &Path, note: &Note) -> io::Result<()> {

@@ -8,6 +8,7 @@ use actix::prelude::*;
 use anabranch_protocol::access::Peers;
 use anabranch_protocol::commit::FrameFault;
 use anabranch_protocol::coverage::Scope;
+use anabranch_protocol::fence::Fences;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, PeerId, WriterId};
 use anabranch_protocol::plan::{Standing, standing};
@@ -139,6 +140,7 @@ pub struct Clock {
     transport: SharedTransport,
     announce_after: Duration,
     writers: Peers,
+    fences: Arc<Fences>,
     vector: Arc<VersionVector>,
     announced: Arc<VersionVector>,
     announcing: bool,
@@ -168,6 +170,7 @@ impl Clock {
             transport,
             announce_after,
             writers,
+            fences: Arc::default(),
             announced: vector.clone(),
             vector,
             announcing: false,
@@ -284,8 +287,10 @@ impl Clock {
 
     /// A peer whose commits a neighbour has and we refuse.
     fn forbidden_writer(&self, theirs: &VersionVector) -> Option<PeerId> {
-        let refused =
-            |(writer, head): &(&WriterId, &Head)| !self.writers.contains(&writer.peer) && head.seq > self.vector.seq(writer);
+        let refused = |(writer, head): &(&WriterId, &Head)| {
+            let have = self.vector.seq(writer);
+            head.seq > have && !self.fences.admits(&self.writers, writer, have + 1)
+        };
         theirs.iter().find(refused).map(|(writer, _)| writer.peer)
     }
 
@@ -337,6 +342,7 @@ impl Handler<Told> for Clock {
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
         self.parted = committed.parted.clone();
+        self.fences = committed.fences.clone();
         self.announce_soon(ctx);
     }
 }

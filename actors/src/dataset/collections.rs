@@ -54,6 +54,8 @@ impl DatasetHandle {
         let sourceless = standings(&running).await.unwrap_or_default().sourceless;
         let now = running.view.registered().now();
         let mut found: BTreeMap<Collection, u64> = status.tallies.into_iter().collect();
+        // What nodes tell each other there is no collection of a user's.
+        found.retain(|collection, _| !collection.is_reserved());
         for scope in now.coverages.scopes.keys() {
             if let Scope::One(collection) = scope {
                 found.entry(collection.clone()).or_insert(0);

@@ -168,6 +168,10 @@ impl Transport for Counted {
         self.inner.disconnect(peer, reason);
     }
 
+    fn misbehaved(&self, peer: PeerId, what: &str) {
+        self.inner.misbehaved(peer, what);
+    }
+
     fn listen_addresses(&self) -> Vec<String> {
         self.inner.listen_addresses()
     }

@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use anabranch_protocol::codec;
 use anabranch_protocol::commit::{Commit, ForkError, ForkProof};
+use anabranch_protocol::conflict::Row;
 use anabranch_protocol::coverage::Coverages;
+use anabranch_protocol::fence::{Fences, control_collection};
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
-use anabranch_protocol::id::{Collection, Epoch, Incarnation, Lineage, PeerId, WriterId};
+use anabranch_protocol::id::{Collection, Epoch, Incarnation, Key, Lineage, PeerId, WriterId};
 use anabranch_protocol::replica::{
     Line, ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest,
     WriterState, Written,
@@ -89,6 +91,8 @@ pub struct Committed {
     pub registered_anew: bool,
     /// Whether collections that are imported got on without a peer.
     pub got_on: bool,
+    /// Up to where commits of peers that may no longer write count.
+    pub fences: Arc<Fences>,
 }
 
 /// A place in the log, and the bytes of all records up to it.
@@ -166,7 +170,8 @@ impl Ledger {
         settings.lineage = settle_lineage(&*store, known.is_some(), lineage, entropy)?;
         let incarnation = known.map_or_else(|| write_format(&*store, &settings, entropy), Ok)?;
         let view = Arc::new(View::new(store.clone(), &settings));
-        let saved = Saved { forks: forks::stored(&*store, &settings.dataset, settings.lineage)?, ..saved(&*store)? };
+        let forks = forks::stored(&*store, &settings.dataset, settings.lineage)?;
+        let saved = Saved { forks, control: control_rows(&*store, &view)?, ..saved(&*store)? };
         let mut ledger = Self {
             mark: stored_mark(&*store)?,
             log_bytes: 0,
@@ -316,6 +321,27 @@ impl Ledger {
         Ok((verdicts, committed, wrong))
     }
 
+    /// Sets the fences that are missing: commits here of peers that may no longer write stay valid everywhere. Nothing once they
+    /// are set, or where this node may not write itself.
+    ///
+    /// # Errors
+    /// As [`Ledger::write`].
+    pub fn set_fences(&mut self, now: WallClock, entropy: &mut dyn FnMut(&mut [u8])) -> Result<Committed, StoreError> {
+        let mut all = self.commit(Turn::default())?;
+        loop {
+            let requests = self.replica.fences_to_set();
+            if requests.is_empty() {
+                return Ok(all);
+            }
+            let (outcomes, committed) = self.write(now, &requests, entropy)?;
+            all = Committed { commits: all.commits.into_iter().chain(committed.commits).collect(), ..committed };
+            if let Some(refusal) = outcomes.iter().find_map(|outcome| outcome.as_ref().err()) {
+                tracing::error!(%refusal, "a fence can't be set");
+                return Ok(all);
+            }
+        }
+    }
+
     fn writes_under(&self, writer: &WriterId) -> bool {
         writer.peer == self.replica.settings().identity.peer() && self.replica.writer().epoch() == Some(writer.epoch)
     }
@@ -352,7 +378,7 @@ impl Ledger {
         Ok(Committed { commits, ..self.nothing_committed() })
     }
 
-    /// Vector and forks as they are now: what a turn without commits says.
+    /// Vector, forks and fences as they are now: what a turn without commits says.
     pub(super) fn nothing_committed(&self) -> Committed {
         Committed {
             commits: Vec::new(),
@@ -361,6 +387,7 @@ impl Ledger {
             newly_parted: false,
             registered_anew: false,
             got_on: false,
+            fences: self.replica.fences().clone(),
         }
     }
 
@@ -613,6 +640,26 @@ fn write_format(
     Ok(incarnation)
 }
 
+/// Documents of the reserved collection. One that a crash tore is left out: the record that wrote it comes again.
+fn control_rows(store: &dyn Store, view: &View) -> Result<Vec<(Key, Row)>, StoreError> {
+    let control = control_collection();
+    let base = layout::row_prefix(&control);
+    let mut keys = Vec::new();
+    store.scan(&base, &layout::after_prefix(&base), &mut |key, _| {
+        keys.extend(std::str::from_utf8(&key[base.len()..]).ok().and_then(|key| Key::new(key).ok()));
+        std::ops::ControlFlow::Continue(())
+    })?;
+    let mut rows = Vec::with_capacity(keys.len());
+    for key in keys {
+        match view.load_row(&control, &key) {
+            Ok(Some(row)) => rows.push((key, row)),
+            Ok(None) | Err(StoreError::Corrupt(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(rows)
+}
+
 fn saved(store: &dyn Store) -> Result<Saved, StoreError> {
     let mut saved = Saved { clock: Hlc(number(store, META_CLOCK)?), ..Saved::default() };
     let mut damaged = None;
@@ -645,6 +692,13 @@ fn enrolled(store: &dyn Store) -> Result<BTreeSet<PeerId>, StoreError> {
         std::ops::ControlFlow::Continue(())
     })?;
     if whole { Ok(peers) } else { Err(StoreError::Corrupt("an enrolment fails its checksum".into())) }
+}
+
+/// Reads a store that a fuzzer made up: damage is an error, never a panic.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz_saved(store: &dyn Store) {
+    let _ = saved(store);
+    let _ = (stored_mark(store), fact::<Option<Epoch>>(store, META_EPOCH), number(store, META_FORMAT));
 }
 
 fn fact<T: serde::de::DeserializeOwned + serde::Serialize>(store: &dyn Store, name: &str) -> Result<Option<T>, StoreError> {

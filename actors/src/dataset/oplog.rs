@@ -234,6 +234,32 @@ impl Oplog {
         }
     }
 
+    /// The first turn: sets missing fences. A full disk takes none; those that are set already were told by the supervisor.
+    fn set_fences(&mut self, ctx: &mut Context<Self>) {
+        if self.full {
+            return;
+        }
+        self.in_flight = true;
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let turn = async move { store.run(move |ledger: &mut Ledger| ledger.set_fences(now, &mut fill_random)).await };
+        ctx.spawn(turn.into_actor(self).map(|done, actor, ctx| match done {
+            Ok(Ok(committed)) => {
+                if !committed.commits.is_empty() {
+                    tracing::info!(dataset = %actor.dataset, "fences were set for peers that may no longer write");
+                }
+                actor.finish_turn(committed, ctx);
+            }
+            Ok(Err(error)) => actor.store_failed(&error, ctx),
+            Err(error) => actor.thread_failed(error, ctx),
+        }));
+    }
+
+    fn tell(&self, committed: Committed) {
+        self.vector.send_replace(committed.vector.clone());
+        let told = Told(Arc::new(committed));
+        self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
+    }
+
     fn next_turn(&mut self, ctx: &mut Context<Self>) {
         if self.full {
             return self.refuse_all();
@@ -351,9 +377,7 @@ impl Oplog {
         self.in_flight = false;
         let news = committed.newly_parted || committed.registered_anew || committed.got_on;
         if !committed.commits.is_empty() || news {
-            self.vector.send_replace(committed.vector.clone());
-            let told = Told(Arc::new(committed));
-            self.told.iter().for_each(|recipient| recipient.do_send(told.clone()));
+            self.tell(committed);
         }
         self.next_turn(ctx);
     }
@@ -395,6 +419,7 @@ impl Actor for Oplog {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.death_watch.started(ctx);
+        self.set_fences(ctx);
         // A crash may have cut it short.
         self.catch_up(ctx);
     }

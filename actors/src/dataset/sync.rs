@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
+use anabranch_protocol::fence::Fences;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
 use anabranch_protocol::replica::{ReceiveRefusal, ReplicaSettings, Verdict};
@@ -120,6 +121,7 @@ pub(super) struct SyncContext {
 pub struct Sync {
     context: SyncContext,
     vector: Arc<VersionVector>,
+    fences: Arc<Fences>,
     sessions: BTreeMap<PeerId, Session>,
     /// Peers whose pulls brought nothing.
     stalls: Stalls,
@@ -153,6 +155,7 @@ impl Sync {
         Self {
             context,
             vector,
+            fences: Arc::default(),
             sessions: BTreeMap::new(),
             stalls: Stalls::default(),
             pulled_last: None,
@@ -291,6 +294,17 @@ impl Sync {
         }
     }
 
+    /// Fences admit what was refused before: those writers are asked for again.
+    fn take_fences(&mut self, fences: &Arc<Fences>, ctx: &mut Context<Self>) {
+        if Arc::ptr_eq(&self.fences, fences) {
+            return;
+        }
+        self.fences = fences.clone();
+        let (writers, vector) = (&self.context.replica.writers, &self.vector);
+        self.stopped.retain(|writer| writers.contains(&writer.peer) || !fences.admits(writers, writer, vector.seq(writer) + 1));
+        self.pull_from_anyone(ctx);
+    }
+
     /// Lets go of held writers whose time has come; they are asked for again.
     fn release_held(&mut self) {
         let now = self.context.wall.now();
@@ -389,6 +403,7 @@ impl Handler<Told> for Sync {
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
         self.note_forks(&committed.parted, ctx);
+        self.take_fences(&committed.fences, ctx);
         self.remember(&committed.commits);
         if committed.registered_anew {
             self.registered_anew(ctx);

@@ -24,6 +24,9 @@ const REFUSED_RETRY: Duration = Duration::from_secs(15);
 /// Addresses remembered of one connected peer.
 const ADDRESSES_MAX: usize = 64;
 
+/// Peers remembered, connected or not; more only where more are connected at once.
+const PEERS_KNOWN_MAX: usize = 1_024;
+
 /// The network says something.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -54,6 +57,7 @@ impl Node {
     }
 
     fn connected(&mut self, peer: PeerId, dialed: bool, address: String, ctx: &mut Context<Self>) {
+        self.make_room_for(peer);
         let session = self.peers.entry(peer).or_default();
         session.connected = true;
         session.dialed = dialed;
@@ -72,6 +76,18 @@ impl Node {
                     actor.greet_for_all(peer, ctx);
                 }
             });
+        }
+    }
+
+    /// Identities cost nothing: of peers that are not connected only so many are remembered, those turned away least of all.
+    fn make_room_for(&mut self, peer: PeerId) {
+        if self.peers.len() < PEERS_KNOWN_MAX || self.peers.contains_key(&peer) {
+            return;
+        }
+        let gone = self.peers.iter().filter(|(_, session)| !session.connected);
+        let least = gone.min_by_key(|(_, session)| (session.turned_away.is_none(), session.dialed)).map(|(peer, _)| *peer);
+        if let Some(peer) = least {
+            self.peers.remove(&peer);
         }
     }
 

@@ -40,13 +40,18 @@ pub fn key_files(page: &Page) -> Vec<PathBuf> {
     page.network_key_file.iter().map(PathBuf::from).collect()
 }
 
+/// Says that other users of the machine can read a secret. Its file may be shared on purpose, so its mode is not ours to change.
+pub fn warn_if_shared(file: &Path, secret: &str) {
+    // A file that is gone since it was read is no secret to warn of.
+    let shared = std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0);
+    if shared {
+        tracing::warn!(file = %file.display(), "{secret} is readable by other users: chmod 600, and replace it if they read it");
+    }
+}
+
 fn read_key(file: &Path) -> Result<NetworkKey, ConfigError> {
     let refused = |why: String| ConfigError(format!("`network_key_file`: {}: {why}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| refused(format!("can't be read: {error}")))?;
-    let mode = std::fs::metadata(file).map_err(|error| refused(error.to_string()))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        // The file may be shared between users on purpose, so its mode is not ours to change.
-        tracing::warn!(file = %file.display(), "the network key is readable by other users: chmod 600, and rotate it if they read it");
-    }
+    warn_if_shared(file, "the network key");
     NetworkKey::from_text(&text).map_err(|error| refused(error.to_string()))
 }

@@ -35,6 +35,12 @@ pub(super) fn layers(file: Option<&Path>) -> Result<Figment, ConfigError> {
     Ok(Figment::from(Toml::string(&text)).merge(Env::prefixed(ENV_PREFIX).split(ENV_LEVEL)))
 }
 
+/// Reads a page from text alone, as a file is read.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(text: &str) -> Result<Page, ConfigError> {
+    Figment::from(Toml::string(text)).extract().map_err(|error| sentence(error, "the text"))
+}
+
 /// One sentence about the first thing that is wrong in `source`.
 pub fn sentence(error: figment::Error, source: &str) -> ConfigError {
     let Some(error) = error.into_iter().next() else { return ConfigError(format!("{source} can't be read")) };

@@ -83,6 +83,7 @@ pub fn http(page: &HttpPage) -> Result<HttpConfig, ConfigError> {
 fn read_token(file: &std::path::Path) -> Result<String, ConfigError> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| ConfigError(format!("`http.token_file`: can't read {}: {error}", file.display())))?;
+    super::access::warn_if_shared(file, "the HTTP token");
     let token = text.trim();
     if token.len() < TOKEN_BYTES_MIN || token.chars().any(|c| !c.is_ascii_graphic()) {
         return Err(ConfigError(format!(

@@ -36,6 +36,15 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
     Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
 }
 
+/// A batch: what is accepted is what a commit takes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(body: &[u8]) {
+    let Ok(sent) = serde_json::from_slice::<Vec<SentOp<'_>>>(body) else { return };
+    let kind =
+        if sent.len() % 2 == 0 { anabranch_protocol::wire::Kind::Documents } else { anabranch_protocol::wire::Kind::Append };
+    super::ops::fuzz(kind, sent);
+}
+
 fn refusal(error: &OpError, index: usize, dataset: &anabranch_protocol::id::DatasetId) -> Problem {
     let detail = format!("operation {index}: {}; nothing was written", error.detail());
     let problem = match error {

@@ -184,6 +184,27 @@ impl Ingest<'_> {
     }
 }
 
+/// A stream of lines in chunks of the size that its first byte says: the same lines as in one piece, read as operations.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Some((size, text)) = data.split_first() else { return };
+    let cut = |size: usize| {
+        let (mut lines, mut cut) = (Lines::default(), Vec::new());
+        for chunk in text.chunks(size) {
+            lines.push(chunk);
+            cut.extend(std::iter::from_fn(|| lines.next_line()));
+        }
+        lines.finish();
+        cut.extend(std::iter::from_fn(|| lines.next_line()));
+        cut
+    };
+    let lines = cut(usize::from(*size) + 1);
+    assert_eq!(lines, cut(text.len().max(1)));
+    let whole = lines.iter().flatten();
+    let sent = whole.filter_map(|line| serde_json::from_slice::<SentOp<'_>>(line).ok());
+    super::ops::fuzz(anabranch_protocol::wire::Kind::Documents, sent);
+}
+
 /// Resolves when the node is told to stop, or is gone.
 async fn told_to_stop(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;

@@ -139,6 +139,22 @@ fn check_depth(value: &Value) -> Result<(), OpError> {
     }
 }
 
+/// Reads what was sent: accepted keys, names and values are within the protocol's limits.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz<'a>(kind: Kind, sent: impl IntoIterator<Item = SentOp<'a>>) {
+    let new_key = || Key::new("chosen").expect("a key");
+    let mut reader = OpReader::new(kind, &new_key);
+    for sent in sent {
+        let Ok(WriteOp { collection, op }) = reader.read(sent) else { continue };
+        assert!(!collection.is_reserved());
+        if let Op::Put { value, .. } | Op::Append { value } = &op {
+            anabranch_protocol::value::validate(value).expect("an accepted value is one that every replica takes");
+            assert!(value.len() <= VALUE_BYTES_MAX);
+        }
+        assert_eq!(kind == Kind::Append, matches!(op, Op::Append { .. }));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

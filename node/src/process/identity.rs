@@ -88,6 +88,15 @@ impl NodeKey {
     }
 }
 
+/// A key that is read is written as one that reads the same.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Some(key) = NodeKey::decode(bytes) {
+        let again = NodeKey::decode(&key.encode()).expect("a key is written as one");
+        assert_eq!(again.secret, key.secret);
+    }
+}
+
 /// A key that others can read is closed to them; that it was open is said, for it may be known by now.
 fn close_to_others(path: &Path) -> Result<(), Failure> {
     let refused = |error| Failure::other(format!("can't protect {}", path.display()), error);

@@ -104,6 +104,19 @@ pub(super) fn worth_dialing(told: &[Multiaddr], peer: &libp2p::PeerId, observed:
     worth
 }
 
+/// What is worth dialing can be dialed, and is little.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(told: &[Multiaddr]) {
+    let peer = libp2p::PeerId::from_bytes(&PeerId([1; 32]).to_multihash()).expect("a peer id");
+    for observed in [None, Some(IpAddr::from([127, 0, 0, 1])), Some(IpAddr::from([192, 0, 2, 1]))] {
+        let worth = worth_dialing(told, &peer, observed);
+        assert!(worth.len() <= ADDRESSES_PER_PEER_MAX && worth.iter().all(|address| socket(address).is_some()));
+    }
+    told.iter().for_each(|address| {
+        let _ = (split_peer(address), remote_ip(address));
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

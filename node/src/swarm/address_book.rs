@@ -61,8 +61,9 @@ impl AddressBook {
         entries.filter_map(|(peer, entry)| Some((peer.parse().ok()?, entry.addresses.clone()))).collect()
     }
 
-    /// Remembers an accepted peer and has the file written at once.
-    pub(super) fn accepted(&mut self, peer: &PeerId, mut addresses: Vec<Multiaddr>) {
+    /// Remembers an accepted peer and has the file written at once; who had to go for it.
+    pub(super) fn accepted(&mut self, peer: &PeerId, mut addresses: Vec<Multiaddr>) -> Vec<PeerId> {
+        let mut gone = Vec::new();
         addresses.truncate(ADDRESSES_PER_PEER_MAX);
         let accepted_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.page.peers.insert(peer.to_string(), Entry { addresses, accepted_at });
@@ -70,8 +71,10 @@ impl AddressBook {
             let oldest = self.page.peers.iter().min_by_key(|(_, entry)| entry.accepted_at).map(|(peer, _)| peer.clone());
             let Some(oldest) = oldest else { break };
             self.page.peers.remove(&oldest);
+            gone.extend(oldest.parse::<PeerId>());
         }
         self.latest.send_replace(self.page.clone());
+        gone
     }
 
     /// Forgets a peer.
@@ -133,8 +136,25 @@ fn read(path: &Path) -> io::Result<Page> {
     if bytes > FILE_BYTES_MAX {
         return Err(io::Error::other(format!("{bytes} bytes are over the limit of {FILE_BYTES_MAX}")));
     }
-    let page: Page = serde_json::from_slice(&fs::read(path)?)?;
+    decode(&fs::read(path)?)
+}
+
+fn decode(bytes: &[u8]) -> io::Result<Page> {
+    let page: Page = serde_json::from_slice(bytes)?;
     if page.version == VERSION { Ok(page) } else { Err(io::Error::other(format!("version {} is unknown", page.version))) }
+}
+
+/// What is read as an address book is written as one that reads the same.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    if let Ok(page) = decode(bytes) {
+        let again = serde_json::to_vec_pretty(&page).expect("an address book is JSON");
+        assert_eq!(decode(&again).expect("and reads as one"), page);
+        for (peer, entry) in &page.peers {
+            let _ = peer.parse::<PeerId>();
+            super::address::fuzz(&entry.addresses);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -114,6 +114,19 @@ async fn write_frame<W: AsyncWrite + Unpin>(writer: &mut W, id: u64, kind: Frame
     Ok(())
 }
 
+/// A frame that is read is written as the bytes it came from.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    futures::executor::block_on(async {
+        let mut rest = data;
+        while let Ok(frame) = read_frame(&mut rest).await {
+            let mut bytes = Vec::new();
+            write_frame(&mut bytes, frame.id, frame.kind, &frame.body).await.expect("a frame that was read fits");
+            assert!(data[..data.len() - rest.len()].ends_with(&bytes));
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;

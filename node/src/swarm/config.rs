@@ -118,8 +118,9 @@ pub struct SwarmLimits {
     pub ping_interval: Duration,
     /// A connection whose ping takes longer is closed.
     pub ping_timeout: Duration,
-    /// Malformed messages of one peer in one session, after which it is shut out for `refused_for`.
-    pub malformed_max: u32,
+    /// Points for misbehaviour (a malformed message 1, a commit or statement that nobody signed 4), after which a peer is shut out
+    /// for `refused_for`. As long without misbehaviour clears them; a new connection does not.
+    pub misbehaviour_max: u32,
 }
 
 impl Default for SwarmLimits {
@@ -148,7 +149,7 @@ impl Default for SwarmLimits {
             refused_for: Duration::from_secs(60),
             ping_interval: Duration::from_secs(10),
             ping_timeout: Duration::from_secs(10),
-            malformed_max: 32,
+            misbehaviour_max: 32,
         }
     }
 }

@@ -54,6 +54,8 @@ pub(super) struct Wanted {
     /// The latest word on each dataset: to be heard of, or no more.
     pub(super) subscribe: BTreeMap<DatasetId, bool>,
     pub(super) verdicts: BTreeMap<PeerId, Verdict>,
+    /// How often a peer misbehaved, and how it did last.
+    pub(super) misbehaved: BTreeMap<PeerId, (u32, String)>,
 }
 
 impl Wishes {
@@ -225,6 +227,13 @@ impl Transport for SwarmHandle {
     fn disconnect(&self, peer: PeerId, reason: &str) {
         self.wishes.add(|wanted| {
             wanted.verdicts.insert(peer, Verdict::Disconnect { reason: reason.to_owned() });
+        });
+    }
+
+    fn misbehaved(&self, peer: PeerId, what: &str) {
+        self.wishes.add(|wanted| {
+            let noted = wanted.misbehaved.entry(peer).or_default();
+            *noted = (noted.0.saturating_add(1), what.to_owned());
         });
     }
 

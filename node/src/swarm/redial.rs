@@ -192,6 +192,16 @@ impl Redial {
         }
     }
 
+    /// Forgets what a peer said of itself; one that nobody told of and that is not connected is not dialed any more.
+    pub(super) fn unlearn(&mut self, peer: PeerId) {
+        let target = Target::Peer(peer);
+        let Some(attempt) = self.targets.get_mut(&target) else { return };
+        attempt.learned.clear();
+        if attempt.addresses().is_empty() && !matches!(attempt.state, State::Connected(_)) {
+            self.targets.remove(&target);
+        }
+    }
+
     /// A connection stands. `through`: the told address that was dialed without knowing whose it is.
     pub(super) fn connected(&mut self, peer: PeerId, through: Option<Multiaddr>, now: Instant) {
         if let Some(address) = through {

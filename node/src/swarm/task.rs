@@ -37,6 +37,7 @@ use super::address_book::AddressBook;
 use super::allowance::Allowances;
 use super::behaviour::{self, Behaviour};
 use super::bulk::{Inbound, Opener};
+use super::conduct::{Conduct, FORGED_POINTS};
 use super::config::{SwarmConfig, SwarmLimits};
 use super::control::ControlRequest;
 use super::counters::{Counters, MessageKind, count};
@@ -67,7 +68,6 @@ struct Peer {
     identified: Vec<Multiaddr>,
     accepted: bool,
     rtt: Option<Duration>,
-    malformed: u32,
     /// Requests that were over a rate.
     over_rate: u32,
     /// The connection that this node opened; another one of its own is one too many.
@@ -104,6 +104,7 @@ pub(super) struct SwarmTask {
     wishes: Arc<Wishes>,
     peers: HashMap<libp2p::PeerId, Peer>,
     redial: Redial,
+    conduct: Conduct,
     book: AddressBook,
     dials: HashMap<ConnectionId, Target>,
     /// Connections that are closed once their last answer is sent.
@@ -140,6 +141,7 @@ impl SwarmTask {
             swarm,
             network_keys: config.network_keys.clone(),
             redial: Redial::new(config.limits.clone()),
+            conduct: Conduct::new(config.limits.misbehaviour_max, config.limits.refused_for),
             limits: config.limits.clone(),
             counters: Arc::clone(&counters),
             view: Arc::clone(&view),
@@ -264,6 +266,11 @@ impl SwarmTask {
                 Verdict::Disconnect { reason } => self.disconnect(peer, &reason),
             }
         }
+        for (id, (times, what)) in wanted.misbehaved {
+            if let Some(peer) = to_libp2p(id) {
+                self.on_misbehaved(peer, FORGED_POINTS.saturating_mul(times), &what);
+            }
+        }
     }
 
     fn request(&mut self, id: PeerId, class: Class, kind: MessageKind, bytes: Vec<u8>, reply: Reply) {
@@ -316,7 +323,10 @@ impl SwarmTask {
         {
             addresses.insert(0, dialed);
         }
-        self.book.accepted(&peer, addresses.clone());
+        for gone in self.book.accepted(&peer, addresses.clone()) {
+            self.redial.unlearn(gone);
+            self.show(gone);
+        }
         self.redial.learn(peer, addresses, true, Instant::now());
         self.show(peer);
     }

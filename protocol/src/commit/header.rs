@@ -76,7 +76,7 @@ impl Header {
         self.sections.iter().map(|section| u64::from(section.entries)).sum()
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         let header: Self = match codec::decode(bytes, HEADER_BYTES_MAX) {
             Ok(header) => header,
             Err(error) => return Err(newer_version(bytes).unwrap_or(FrameError::Decode(error))),

@@ -10,6 +10,7 @@ use crate::conflict::Stamp;
 use crate::hlc::{Hlc, WallClock};
 use crate::id::{Collection, Epoch, Hash, Key, Salt, WriterId};
 use crate::limits::{COMMIT_ENTRIES_MAX, COMMIT_SECTIONS_MAX, VALUE_BYTES_MAX};
+use crate::registration::CONTROL_COLLECTION;
 use crate::token::Token;
 use crate::value::{self, Value};
 use crate::wire::Kind;
@@ -133,7 +134,7 @@ impl Replica {
         // What earlier operations of this request make of a document, where there is more than one.
         let mut staged: BTreeMap<(&Collection, &Key), Option<Vec<u8>>> = BTreeMap::new();
         for WriteOp { collection, op } in &request.ops {
-            if let Err(refusal) = self.op_fits_kind(op).and_then(|()| self.may_write(collection)) {
+            if let Err(refusal) = self.op_fits_kind(collection, op).and_then(|()| self.may_write(collection)) {
                 return Ok(Err(refusal));
             }
             if let Op::Expect { key, expected } = op {
@@ -178,8 +179,9 @@ impl Replica {
         if allowed { Ok(()) } else { Err(WriteRefusal::NotAWriter) }
     }
 
-    fn op_fits_kind(&self, op: &Op) -> Result<(), WriteRefusal> {
-        match (self.settings.kind, op) {
+    fn op_fits_kind(&self, collection: &Collection, op: &Op) -> Result<(), WriteRefusal> {
+        let control = collection.as_str() == CONTROL_COLLECTION;
+        match (if control { Kind::Documents } else { self.settings.kind }, op) {
             (Kind::Append, Op::Append { .. })
             | (Kind::Documents, Op::Put { .. } | Op::Delete { .. } | Op::Merge { .. } | Op::Expect { .. }) => Ok(()),
             (Kind::Append, _) => Err(WriteRefusal::AppendOnly),

@@ -3,11 +3,13 @@
 use super::branches::Place;
 use super::turn::{Rows, Turn, Working};
 use super::{Line, Replica};
-use crate::commit::{Change, Commit};
+use crate::commit::{Change, Commit, Section};
 use crate::conflict::Stamp;
+use crate::fence::Fenced;
 use crate::hlc::{Hlc, WallClock};
 use crate::id::{PeerId, Tag, WriterId};
 use crate::limits::VECTOR_WRITERS_MAX;
+use crate::registration::CONTROL_COLLECTION;
 use crate::wire::Kind;
 
 /// Writers a replica takes in from others, so that its own next epochs still fit into its vector.
@@ -94,7 +96,13 @@ impl Replica {
         }
         // Before the gap: what is not taken in need not be asked for. What is here already stays, whoever wrote it.
         if !self.settings.writers.contains(&peer) {
-            return refuse(ReceiveRefusal::Forbidden { peer });
+            // What continues a branch of a forked line is a part of the branch, which has a fence of its own.
+            let line = if let Place::Next { line, .. } = &place { *line } else { commit.writer() };
+            match self.fences.judge(&line, seq, &commit.hash()) {
+                Fenced::Within => {}
+                Fenced::AnotherChain => return refuse(ReceiveRefusal::Fork { seq }),
+                Fenced::Beyond => return refuse(ReceiveRefusal::Forbidden { peer }),
+            }
         }
         match place {
             Place::Known => Ok(Err(Verdict::Duplicate)),
@@ -134,8 +142,12 @@ impl Replica {
 
     pub(super) fn fits_kind(&self, commit: &Commit) -> bool {
         let appends = self.settings.kind == Kind::Append;
-        let mut changes = commit.sections().flat_map(|section| &section.entries);
-        changes.all(|entry| matches!(entry.change, Change::Append { .. }) == appends)
+        // The reserved collection holds documents, whatever the dataset holds.
+        let wanted = |section: &Section| appends && section.collection.as_str() != CONTROL_COLLECTION;
+        let fits = |section: &Section| {
+            section.entries.iter().all(|entry| matches!(entry.change, Change::Append { .. }) == wanted(section))
+        };
+        commit.sections().all(fits)
     }
 
     fn fold<R: Rows>(&self, working: &mut Working<'_, R>, line: WriterId, commit: Commit) -> Result<(), R::Error> {

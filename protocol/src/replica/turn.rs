@@ -10,7 +10,6 @@ use crate::conflict::{ConflictPolicy, LastWriterWins, Row, Stamp};
 use crate::fingerprint::{RowHasher, Tally};
 use crate::hlc::Hlc;
 use crate::id::{Collection, Epoch, Key, WriterId};
-use crate::wire::Kind;
 
 /// Reads the rows that are durable now.
 pub trait Rows {
@@ -267,11 +266,9 @@ fn branch_of(line: Option<WriterId>, commit: Option<&Commit>) -> Option<WriterId
 
 /// The rows that a record leads to, given what the store has.
 pub(super) fn replay<R: Rows>(settings: &ReplicaSettings, record: &Record, rows: &R) -> Result<Vec<RowWrite>, R::Error> {
-    if settings.kind == Kind::Append {
-        return Ok(Vec::new());
-    }
     let mut states = BTreeMap::new();
     for (collection, stamp, change) in entries(settings, record) {
+        // Records make no rows; an `append` dataset has those of the reserved collection alone.
         let (Some(state), Some(key)) = (LastWriterWins.state(stamp, change), change.key()) else { continue };
         let place = (collection.clone(), key.clone());
         let old = match states.remove(&place) {

@@ -6,7 +6,7 @@ use std::process::Command;
 use anabranch_tests::process::{Node, converged, document, wait_for};
 use serde_json::{Value, json};
 
-use crate::world::{Place, shipped};
+use crate::world::{Place, identity, shipped};
 
 /// A new network key.
 fn network_key(place: &Place, name: &str) -> PathBuf {
@@ -51,15 +51,6 @@ fn config(place: &Place, name: &str, top: &str, primary: &str) -> PathBuf {
     let file = place.path(&format!("{name}.toml"));
     std::fs::write(&file, format!("{top}\n[datasets.primary]\ncollections = [\"*\"]\n{primary}\n")).expect("a file");
     file
-}
-
-/// The peer id of the node that will be started under `name`.
-fn identity(place: &Place, name: &str) -> String {
-    let dir = place.path(name);
-    std::fs::create_dir_all(&dir).expect("a directory");
-    let made = Command::new(shipped()).arg("keygen").arg("--out").arg(dir.join("identity.key")).output().expect("keygen");
-    assert!(made.status.success(), "{made:?}");
-    String::from_utf8(made.stdout).expect("a peer id").trim().to_owned()
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Programs and places of these tests.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anabranch_tests::process::{Options, wait_for};
 
@@ -12,6 +13,15 @@ pub fn shipped() -> PathBuf {
     let program = Path::new(FAULTY).with_file_name("anabranch");
     assert!(program.exists(), "build the whole workspace first: cargo test --workspace");
     program
+}
+
+/// The peer id of the node that will be started under `name`.
+pub fn identity(place: &Place, name: &str) -> String {
+    let dir = place.path(name);
+    std::fs::create_dir_all(&dir).expect("a directory");
+    let made = Command::new(shipped()).arg("keygen").arg("--out").arg(dir.join("identity.key")).output().expect("keygen");
+    assert!(made.status.success(), "{made:?}");
+    String::from_utf8(made.stdout).expect("a peer id").trim().to_owned()
 }
 
 /// A directory that is gone with the test.

@@ -73,6 +73,59 @@ pub(super) fn now(n: u32) -> WallClock {
     WallClock(1_700_000_000_000 + u64::from(n))
 }
 
+#[test]
+fn fences_are_set_once_and_known_again_after_a_start() {
+    use anabranch_protocol::access::Peers;
+    use anabranch_protocol::commit::{Change, Draft, Entry};
+    use anabranch_protocol::hlc::Hlc;
+    use anabranch_protocol::id::{Epoch, Hash, Salt};
+
+    for kind in [Kind::Documents, Kind::Append] {
+        let (engine, directory, mut seed) = (MemoryEngine::default(), Path::new("/fences"), 0);
+        let removed = Identity::from_secret(&[9; 32]);
+        let change = match kind {
+            Kind::Documents => Change::Put { key: Key::new("k").unwrap(), value: vec![1] },
+            Kind::Append => Change::Append { value: vec![1] },
+        };
+        let draft = Draft {
+            dataset: &DatasetId::primary(),
+            lineage: Lineage::ZERO,
+            epoch: Epoch([5; 16]),
+            seq: 1,
+            previous: Hash::ZERO,
+            parent: None,
+            hlc: Hlc(5),
+            sections: vec![(orders(), Salt([3; 16]), vec![Entry { index: 0, change }])],
+        };
+        let commit = draft.seal(&removed);
+        let line = commit.writer();
+        let open = |writers, seed: &mut u8| {
+            Ledger::open(&engine, directory, 1 << 20, ReplicaSettings { writers, ..settings(kind) }, &mut entropy(seed)).unwrap()
+        };
+        let mut ledger = open(Peers::All, &mut seed);
+        ledger.receive(now(1), vec![commit]).unwrap();
+        assert!(ledger.set_fences(now(2), &mut entropy(&mut seed)).unwrap().commits.is_empty(), "everybody may write");
+        drop(ledger);
+        let short = Peers::Only([settings(kind).identity.peer()].into());
+        let mut ledger = open(short.clone(), &mut seed);
+        let set = ledger.set_fences(now(3), &mut entropy(&mut seed)).unwrap();
+        assert_eq!((set.commits.len(), set.fences.end(&line)), (1, 1), "{kind}");
+        assert_eq!(ledger.replica().documents(), 1, "{kind}: documents of users only");
+        ledger.check().and_then(|()| ledger.audit()).unwrap();
+        // Once by rows alone, once with the record taken in again.
+        for settled in [false, true] {
+            if settled {
+                ledger.settle().unwrap();
+            }
+            drop(ledger);
+            ledger = open(short.clone(), &mut seed);
+            assert_eq!(ledger.replica().fences().end(&line), 1, "{kind}");
+            assert!(ledger.set_fences(now(4), &mut entropy(&mut seed)).unwrap().commits.is_empty(), "once");
+            ledger.check().and_then(|()| ledger.audit()).unwrap();
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 

@@ -99,10 +99,10 @@ impl Ledger {
         if tallies != saved.tallies {
             return Err(damaged("the tallies are not where the log ends".to_owned()));
         }
-        if settings.kind == Kind::Documents {
-            saved.tallies.iter().try_for_each(|(collection, tally)| self.audit_rows(collection, tally))?;
-        }
-        Ok(())
+        // An `append` dataset has rows of the reserved collection only.
+        let has_rows = |collection: &Collection| settings.kind == Kind::Documents || collection.is_reserved();
+        let mut of_rows = saved.tallies.iter().filter(|(collection, _)| has_rows(collection));
+        of_rows.try_for_each(|(collection, tally)| self.audit_rows(collection, tally))
     }
 
     fn audit_chain(&self, record: &Record, chains: &mut BTreeMap<WriterId, (u64, Hash)>) -> Result<(), StoreError> {

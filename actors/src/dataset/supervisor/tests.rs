@@ -40,6 +40,8 @@ impl Transport for Alone {
     fn unsubscribe(&self, _: DatasetId) {}
     fn accepted(&self, _: PeerId, _: Vec<String>) {}
     fn disconnect(&self, _: PeerId, _: &str) {}
+
+    fn misbehaved(&self, _: PeerId, _: &str) {}
     fn listen_addresses(&self) -> Vec<String> {
         Vec::new()
     }

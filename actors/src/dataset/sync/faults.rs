@@ -12,8 +12,6 @@ use super::Sync;
 
 /// How long a writer that needs a newer version of this node is left alone. An upgrade is a restart, which asks again anyway.
 const UPGRADE_RETRY: Duration = Duration::from_secs(600);
-/// Messages with bad frames in one session, after which the sender is turned away.
-const BAD_MESSAGES_MAX: u32 = 32;
 /// Writers, and peers, of which it is kept that they need a newer version of this node.
 const UNREADABLE_MAX: usize = 1_024;
 
@@ -59,16 +57,14 @@ impl Sync {
         }
     }
 
-    /// Counts what a sender did, and turns it away when it goes on and on.
+    /// Counts what a sender did; who goes on and on is shut out by the network.
     pub(super) fn blame(&mut self, peer: PeerId, fault: &FrameFault) {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         session.bad_messages += 1;
         let count = session.bad_messages;
         tracing::warn!(dataset = %self.dataset(), %peer, %fault, count, "the peer sent a bad commit");
         self.context.clock.do_send(BadFramesOf { peer, count, fault: fault.clone() });
-        if count == BAD_MESSAGES_MAX {
-            self.context.transport.disconnect(peer, "it keeps sending bad commits");
-        }
+        self.context.transport.misbehaved(peer, "bad commits");
     }
 
     fn unreadable(&mut self, sender: PeerId, unreadable: Unreadable, ctx: &mut Context<Self>) {

@@ -109,9 +109,13 @@ impl Sync {
             return;
         }
         left_alone.extend(session.lacking.iter().chain(&session.newer));
-        let mut wants = plan_pull(&self.vector, &session.theirs, &left_alone);
-        // What would be refused is not asked for; the clock shows whose it is.
-        wants.retain(|want| self.context.replica.writers.contains(&want.writer.peer));
+        // What would be refused is not asked for; the clock shows whose it is. Nor does it take a place among what is.
+        let admitted = |writer: &WriterId| {
+            let next = self.vector.seq(writer) + 1;
+            self.fences.admits(&self.context.replica.writers, writer, next)
+        };
+        left_alone.extend(session.theirs.iter().map(|(writer, _)| *writer).filter(|writer| !admitted(writer)));
+        let wants = plan_pull(&self.vector, &session.theirs, &left_alone);
         // Fresh commits first; but where they never end, the past gets its turns too.
         let past_first = wants.is_empty() || session.past_next;
         if let Some((past, wants)) = past_first.then(|| self.past_to_pull(peer)).flatten() {
@@ -168,8 +172,13 @@ impl Sync {
 
     fn pull_failed(&mut self, peer: PeerId, error: &PullError, ctx: &mut Context<Self>) {
         tracing::info!(dataset = %self.dataset(), %peer, %error, "a pull failed; it is tried again");
-        if let PullError::Refused(refusal) = error {
-            self.heed(peer, refusal);
+        match error {
+            PullError::Refused(refusal) => self.heed(peer, refusal),
+            PullError::Transport(TransportError::Malformed(_)) | PullError::OtherMessage => {
+                self.context.transport.misbehaved(peer, &error.to_string());
+            }
+            // Bad commits were counted where they were noted.
+            PullError::Transport(_) | PullError::Intake(_) | PullError::Nothing => {}
         }
         let stalled = matches!(error, PullError::Transport(TransportError::Timeout));
         let at_least = if stalled { self.stalls.note(peer, Instant::now()) } else { Duration::ZERO };

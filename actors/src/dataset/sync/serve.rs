@@ -171,7 +171,11 @@ impl Sync {
                         self.learn(peer, &vector, ctx);
                     }
                 }
-                Err(error) => tracing::warn!(dataset = %self.dataset(), %peer, %error, "a confirmation was refused"),
+                Err(error) => {
+                    tracing::warn!(dataset = %self.dataset(), %peer, %error, "a confirmation was refused");
+                    // What comes after it is worth no more signatures to check.
+                    return self.context.transport.misbehaved(peer, &error.to_string());
+                }
             }
         }
     }

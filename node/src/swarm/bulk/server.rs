@@ -15,12 +15,12 @@ use crate::swarm::config::SwarmLimits;
 use crate::swarm::control::encode_response;
 use crate::swarm::counters::{Counters, MessageKind, count};
 
-/// A peer's bulk request for the node.
+/// What came on a peer's bulk stream.
 #[derive(Debug)]
 pub(in crate::swarm) struct Inbound {
     pub(in crate::swarm) peer: PeerId,
-    pub(in crate::swarm) request: Request,
-    pub(in crate::swarm) reply: oneshot::Sender<Response>,
+    /// A request for the node; none where something malformed came.
+    pub(in crate::swarm) asked: Option<(Request, oneshot::Sender<Response>)>,
 }
 
 /// A request being served; its turn is free again once the answer is written.
@@ -40,7 +40,7 @@ pub(in crate::swarm) async fn serve(
 ) {
     let (reader, mut writer) = stream.split();
     let (hand_over, served) = mpsc::channel(limits.bulk_served_max.max(1));
-    let reading = Reading { peer, node, hand_over, counters: Arc::clone(&counters) };
+    let reading = Reading { peer, node: node.clone(), hand_over, counters: Arc::clone(&counters) };
     let turns = Arc::new(Semaphore::new(limits.bulk_served_max.max(1)));
     let ended = {
         let writing = write_answers(&mut writer, served, limits.bulk_timeout, &counters);
@@ -58,6 +58,8 @@ pub(in crate::swarm) async fn serve(
     if error.is_malformed() {
         count(&counters.malformed);
         tracing::warn!(%error, "closing a bulk stream that broke the protocol");
+        // The swarm may be gone.
+        let _ = node.send(Inbound { peer, asked: None }).await;
     } else {
         tracing::debug!(%error, "bulk stream closed by the other side");
     }
@@ -85,13 +87,14 @@ impl Reading {
             match Request::decode(&frame.body) {
                 Ok(request) => {
                     self.counters.add_in(MessageKind::from(&request), frame.body.len());
-                    let inbound = Inbound { peer: self.peer, request, reply };
+                    let inbound = Inbound { peer: self.peer, asked: Some((request, reply)) };
                     self.node.send(inbound).await.map_err(|_| StreamError::Closed)?;
                 }
                 Err(error) => {
                     // The frame was whole, so the stream is still in step: say what is wrong and read on.
                     count(&self.counters.malformed);
                     let _ = reply.send(Response::Refused(Refusal::new(RefusalCode::Malformed, error.to_string())));
+                    self.node.send(Inbound { peer: self.peer, asked: None }).await.map_err(|_| StreamError::Closed)?;
                 }
             }
         }

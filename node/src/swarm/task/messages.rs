@@ -16,6 +16,7 @@ use super::SwarmTask;
 use crate::swarm::allowance::Asking;
 use crate::swarm::behaviour::{BehaviourEvent, MembersEvent};
 use crate::swarm::bulk::{self, Inbound};
+use crate::swarm::conduct::MALFORMED_POINTS;
 use crate::swarm::control::{ControlRequest, ControlResponse};
 use crate::swarm::counters::{MessageKind, count};
 use crate::swarm::door::not_let_in;
@@ -177,9 +178,10 @@ impl SwarmTask {
     }
 
     pub(super) fn on_bulk_request(&mut self, inbound: Inbound) {
-        if let Some(state) = self.peers.get(&inbound.peer) {
-            let Inbound { request, reply, .. } = inbound;
-            self.outbox.push(TransportEvent::Request { peer: state.id, request, reply });
+        let Some(id) = self.peers.get(&inbound.peer).map(|state| state.id) else { return };
+        match inbound.asked {
+            Some((request, reply)) => self.outbox.push(TransportEvent::Request { peer: id, request, reply }),
+            None => self.on_malformed(inbound.peer),
         }
     }
 
@@ -213,11 +215,7 @@ impl SwarmTask {
     }
 
     fn on_malformed(&mut self, peer: PeerId) {
-        let Some(state) = self.peers.get_mut(&peer) else { return };
-        state.malformed += 1;
-        if state.malformed == self.limits.malformed_max {
-            self.shut_out(peer, Refusal::new(RefusalCode::Malformed, "too many malformed messages"));
-        }
+        self.on_misbehaved(peer, MALFORMED_POINTS, "malformed messages");
     }
 
     fn on_over_rate(&mut self, peer: PeerId) {

@@ -128,7 +128,6 @@ impl SwarmTask {
             identified: Vec::new(),
             accepted: false,
             rtt: None,
-            malformed: 0,
             over_rate: 0,
             dialed_by_us: None,
             control_in_flight: 0,

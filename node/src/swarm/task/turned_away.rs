@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anabranch_actors::transport::TransportEvent;
-use anabranch_protocol::wire::Refusal;
+use anabranch_protocol::wire::{Refusal, RefusalCode};
 use libp2p::PeerId;
 use libp2p::swarm::ConnectionId;
 use tokio::time::Instant;
@@ -52,6 +52,16 @@ impl SwarmTask {
         }
     }
 
+    /// Takes note of misbehaviour; who does it too often is shut out.
+    pub(super) fn on_misbehaved(&mut self, peer: PeerId, points: u32, what: &str) {
+        if self.shut_out.contains_key(&peer) || !self.conduct.note(peer, points, Instant::now()) {
+            return;
+        }
+        let reason = format!("it misbehaved too often ({what}); no connection for {:?}", self.limits.refused_for);
+        tracing::warn!(%peer, reason, "a peer is shut out");
+        self.shut_out(peer, Refusal::new(RefusalCode::Malformed, reason));
+    }
+
     /// Lets a peer connect that was shut out.
     pub(super) fn admit_again(&mut self, peer: PeerId) {
         if self.shut_out.remove(&peer).is_some() {
@@ -67,6 +77,7 @@ impl SwarmTask {
         }
         let over: Vec<_> = self.shut_out.iter().filter(|(_, until)| **until <= now).map(|(peer, _)| *peer).collect();
         over.into_iter().for_each(|peer| self.admit_again(peer));
+        self.conduct.forgive(now);
     }
 
     fn tell_node(&mut self, peer: PeerId, refusal: Refusal) {

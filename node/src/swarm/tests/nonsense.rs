@@ -16,7 +16,11 @@ use crate::swarm::address::to_libp2p;
 
 /// A libp2p node that speaks no protocol of ours and says what it likes on raw streams.
 pub(super) async fn rude_peer(to: &str) -> libp2p_stream::Control {
-    let mut swarm = SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
+    rude_peer_as(Keypair::generate_ed25519(), to).await
+}
+
+async fn rude_peer_as(identity: Keypair, to: &str) -> libp2p_stream::Control {
+    let mut swarm = SwarmBuilder::with_existing_identity(identity)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .unwrap()
@@ -99,7 +103,7 @@ async fn malformed_bulk_frames_close_the_stream_and_honest_peers_are_served() {
 async fn a_peer_that_keeps_talking_nonsense_is_disconnected() {
     let home = Home::new(1);
     let mut config = home.config("/ip4/127.0.0.1/tcp/0", &[]);
-    config.limits.malformed_max = 3;
+    config.limits.misbehaviour_max = 3;
     let mut a = Node::start(config).await;
     let mut rude = rude_peer(&a.addresses()[0]).await;
     let peer = a.until(|event| if let TransportEvent::Connected { peer, .. } = event { Some(peer) } else { None }).await;
@@ -107,6 +111,46 @@ async fn a_peer_that_keeps_talking_nonsense_is_disconnected() {
         say(&mut rude, a.id(), CONTROL_PROTOCOL, b"nonsense").await;
     }
     a.disconnected(peer).await;
+}
+
+#[tokio::test]
+async fn who_was_backed_off_is_not_let_in_under_the_same_identity_until_its_time_is_over() {
+    let home = Home::new(1);
+    let mut config = home.config("/ip4/127.0.0.1/tcp/0", &[]);
+    config.limits.misbehaviour_max = 3;
+    config.limits.refused_for = std::time::Duration::from_secs(3);
+    let mut a = Node::start(config).await;
+    let identity = Keypair::generate_ed25519();
+    let mut rude = rude_peer_as(identity.clone(), &a.addresses()[0]).await;
+    let peer = a.until(|event| if let TransportEvent::Connected { peer, .. } = event { Some(peer) } else { None }).await;
+    // Two connections, three messages: the points are the identity's.
+    say(&mut rude, a.id(), CONTROL_PROTOCOL, b"nonsense").await;
+    drop(rude);
+    let mut again = rude_peer_as(identity.clone(), &a.addresses()[0]).await;
+    for _ in 0..2 {
+        say(&mut again, a.id(), CONTROL_PROTOCOL, b"nonsense").await;
+    }
+    let reason = a
+        .until(|event| match event {
+            TransportEvent::TurnedAway { peer: who, refusal } if who == peer => Some(refusal.to_string()),
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("malformed messages"), "{reason}");
+    // Each attempt is hung up on, and none is an event of the node's, until the time is over.
+    let mut attempts = 0;
+    let let_in = async {
+        loop {
+            let _control = rude_peer_as(identity.clone(), &a.addresses()[0]).await;
+            attempts += 1;
+            let connected = a.until(|event| matches!(event, TransportEvent::Connected { .. }).then_some(()));
+            if timeout(std::time::Duration::from_millis(200), connected).await.is_ok() {
+                break;
+            }
+        }
+    };
+    timeout(DEADLINE, let_in).await.expect("let in again");
+    assert!(attempts > 1, "the first attempt was let in");
 }
 
 #[tokio::test]
