@@ -131,6 +131,8 @@ pub struct Ledger {
     reached: Option<PathBuf>,
     /// What is registered, and how much of its past is here.
     coverages: Coverages,
+    /// Where that is remembered beside the store.
+    memory: Option<PathBuf>,
     moves: Moves,
     issue_from: Option<Vec<u8>>,
 }
@@ -190,6 +192,7 @@ impl Ledger {
             read_only: false,
             reached: None,
             coverages: Coverages::default(),
+            memory: memory::path_of(directory),
             moves: Moves::default(),
             issue_from: None,
         };
@@ -721,6 +724,7 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
 
 mod forks;
 mod issue;
+mod memory;
 mod reached;
 mod registration;
 mod verify;

@@ -2,7 +2,7 @@
 //!
 //! A disk may hang, and then the thread hangs with it. Whoever waits for a job notices that nothing was finished for as long as the
 //! thread's patience lasts, and gives the thread up. Should it ever come back, it takes no further job and writes nothing more; until
-//! then it keeps its [`Lease`](super::tenancy::Lease) of the directory.
+//! then it keeps its `Lease` of the directory.
 
 use std::future::Future;
 use std::pin::pin;

@@ -4,6 +4,7 @@
 //! ```text
 //! .NAME.definition.json    what the dataset was created with: the body of POST /v1/datasets
 //! .NAME.lineage            its lineage, once it has one
+//! .NAME.registration       what it replicates, should its store be lost
 //! .NAME.deleting           it is being deleted; whatever of it is left goes at the next start
 //! .deleted-NAME-N          what was its directory, about to be removed
 //! ```
@@ -20,6 +21,7 @@ use super::data_dir::write_whole;
 
 const DEFINITION: &str = "definition.json";
 const LINEAGE: &str = "lineage";
+const REGISTRATION: &str = "registration";
 const DELETING: &str = "deleting";
 const DELETED: &str = ".deleted-";
 
@@ -113,7 +115,7 @@ impl Definitions {
                 fs::rename(entry.path(), self.free_place(dataset))?;
             }
         }
-        for what in [DEFINITION, LINEAGE] {
+        for what in [DEFINITION, LINEAGE, REGISTRATION] {
             remove_file(&self.file(dataset, what))?;
         }
         self.sync()?;
@@ -209,6 +211,7 @@ mod tests {
             }
             definitions.write(&id("logs"), &json!({})).unwrap();
             fs::write(datasets.join(".logs.lineage"), "x").unwrap();
+            fs::write(datasets.join(".logs.registration"), "x").unwrap();
             definitions.begin_delete(&id("logs")).unwrap();
             let steps: [&dyn Fn(); 4] = [
                 &|| fs::rename(datasets.join("logs"), datasets.join(".deleted-logs-1")).unwrap(),

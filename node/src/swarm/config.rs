@@ -92,7 +92,7 @@ pub struct SwarmLimits {
     pub connections_per_peer_max: u32,
     /// Connections in their handshake, each way.
     pub connections_pending_max: u32,
-    /// Memory of the process, bytes, past which no further connection is taken or made. None: [`MEMORY_SHARE_MAX`] of the
+    /// Memory of the process, bytes, past which no further connection is taken or made. None: `MEMORY_SHARE_MAX` of the
     /// machine's.
     pub memory_max: Option<usize>,
     /// `Hello`s of one peer in a second. A node says one for each dataset that begins to run, two where there is a network key.

@@ -132,3 +132,23 @@ fn a_registration_that_may_not_be_changed_is_refused_and_says_what_to_do() {
     assert!(status == 403 && problem["detail"].as_str().is_some_and(|text| text.contains("configuration")), "{problem}");
     assert_eq!(all.ask("PUT", &path("orders"), "").0, 200);
 }
+
+#[test]
+fn a_lost_store_does_not_take_with_it_what_was_unregistered() {
+    let place = Place::new();
+    let datasets = ["--dataset", "primary=orders,notes"];
+    let a = place.node("a").arguments(&datasets).start();
+    let b = place.node("b").arguments(&datasets).peer(&a).start();
+    b.put("orders", "o", &json!(1));
+    has(&a, "orders", "o");
+    assert_eq!(b.ask("DELETE", &path("notes"), "").0, 200);
+    assert_eq!(b.ask("PUT", &path("drafts"), "").0, 201);
+    let b = b.stop();
+    fs::remove_dir_all(place.path("b").join("datasets/primary")).expect("a store to lose");
+    a.put("notes", "n", &json!(MARKER));
+    a.put("orders", "later", &json!(1));
+    let b = b.peer(&a).start();
+    has(&b, "orders", "later");
+    assert_eq!(b.dataset("primary")["collections"], json!(["drafts", "orders"]));
+    assert!(b.get("notes", "n").is_none() && !holds(&place.path("b"), MARKER.as_bytes()));
+}

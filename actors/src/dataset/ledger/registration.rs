@@ -10,7 +10,7 @@ use anabranch_protocol::codec;
 use anabranch_protocol::coverage::{Coverage, Coverages, RegistrationRefusal, Scope};
 use anabranch_protocol::id::{Collection, WriterId};
 
-use super::{Committed, Ledger, META_REGISTRATION, fact};
+use super::{Committed, Ledger, META_REGISTRATION, fact, memory};
 use crate::dataset::layout::{self, CoverageHead};
 use crate::dataset::registered::Current;
 use crate::store::{Store, StoreError};
@@ -23,7 +23,16 @@ impl Ledger {
     pub(super) fn start_registration(&mut self) -> Result<(), StoreError> {
         let configured = self.replica.settings().registration.clone();
         let Some(number) = fact::<u64>(&*self.store, META_REGISTRATION)? else {
-            self.coverages = Coverages::configured(&configured);
+            let remembered = self.memory.as_deref().map_or(Ok(None), memory::recall)?;
+            // A store before this one may have known better than the configuration does.
+            self.coverages = match remembered {
+                Some(mut remembered) => {
+                    remembered.reconfigure(&configured, self.replica.vector());
+                    remembered
+                }
+                None => Coverages::configured(&configured),
+            };
+            self.remember_if_there_is_room()?;
             for (scope, coverage) in &self.coverages.scopes {
                 self.put_head(scope, coverage)?;
             }
@@ -39,8 +48,25 @@ impl Ledger {
         next.reconfigure(&configured, self.replica.vector());
         self.coverages = stored;
         self.change(next)?;
+        self.remember_if_there_is_room()?;
         self.publish();
         Ok(())
+    }
+
+    /// As [`Ledger::remember`], at a start: a full disk stops no reads.
+    fn remember_if_there_is_room(&self) -> Result<(), StoreError> {
+        match self.remember() {
+            Err(StoreError::NoSpace) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Keeps what is registered beside the store too, should that be lost.
+    fn remember(&self) -> Result<(), StoreError> {
+        match &self.memory {
+            Some(path) if !self.read_only => memory::remember(path, &self.coverages),
+            _ => Ok(()),
+        }
     }
 
     /// What is registered, and how much of its past is here.
@@ -83,6 +109,8 @@ impl Ledger {
             return Ok(());
         }
         let before = std::mem::replace(&mut self.coverages, next);
+        // First: what must not leave any more must not come back by a lost store. Should a crash follow, nothing was promised yet.
+        self.remember()?;
         // It may lie in a scope that is not the next one any more.
         self.issue_from = None;
         if before.number != self.coverages.number {
