@@ -11,6 +11,7 @@ use actix::prelude::*;
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::confirmation::{Confirmations, SignedStatement, Statement};
 use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Lineage, PeerId};
+use anabranch_protocol::registration::Registration;
 use anabranch_protocol::token::Token;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Confirm, Request, Response};
@@ -127,6 +128,8 @@ pub struct Confirmation {
     /// Who was ever accepted.
     enrolled: BTreeSet<PeerId>,
     waiting: Vec<AwaitConfirmed>,
+    /// What peers were last told is here, past and all.
+    complete: Registration,
     death_watch: DeathWatch,
 }
 
@@ -137,6 +140,7 @@ impl Confirmation {
         enrolled: BTreeSet<PeerId>,
         death_watch: DeathWatch,
     ) -> Self {
+        let complete = settings.registered.now().complete();
         Self {
             settings,
             vector,
@@ -150,6 +154,7 @@ impl Confirmation {
             unhurried: false,
             enrolled,
             waiting: Vec::new(),
+            complete,
             death_watch,
         }
     }
@@ -198,10 +203,19 @@ impl Confirmation {
             peer: settings.identity.peer(),
             incarnation: settings.incarnation,
             counter: self.counter,
-            registration: settings.registered.now().registration.clone(),
+            registration: settings.registered.now().complete(),
             vector: (*self.vector).clone(),
         };
         SignedStatement::sign(&statement, settings.lineage, &settings.identity)
+    }
+
+    /// Where something is complete by now, or no more, what peers were told is not true any more.
+    fn restate(&mut self) {
+        let complete = self.settings.registered.now().complete();
+        if complete != self.complete {
+            self.complete = complete;
+            self.told.clear();
+        }
     }
 
     fn send_soon(&mut self, about: PeerId, ctx: &mut Context<Self>) {
@@ -304,6 +318,9 @@ impl Handler<Told> for Confirmation {
     type Result = ();
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
         self.vector = committed.vector.clone();
+        if committed.registered_anew || committed.got_on {
+            self.restate();
+        }
         if committed.registered_anew {
             // What was stated so far was stated under another registration.
             self.told.clear();
