@@ -278,6 +278,19 @@ impl DatasetSupervisor {
         }));
     }
 
+    fn clock_settings(&self, replica: &ReplicaSettings, transport: SharedTransport) -> ClockSettings {
+        let node = &self.context.node;
+        ClockSettings {
+            dataset: replica.dataset.clone(),
+            kind: replica.kind,
+            me: node.identity.peer(),
+            wall: node.clock.clone(),
+            transport,
+            announce_interval: self.context.settings.sync.announce_interval,
+            writers: replica.writers.clone(),
+        }
+    }
+
     fn start_children(&mut self, opened: Opened, ctx: &mut Context<Self>) {
         if self.life.is_stopping() {
             return;
@@ -300,15 +313,7 @@ impl DatasetSupervisor {
             DeathWatch::new(self.life.clone(), ctx.address().recipient(), generation, probed)
         };
         let replica = self.replica_settings(lineage);
-        let clock = ClockSettings {
-            dataset: dataset.clone(),
-            kind: replica.kind,
-            me: node.identity.peer(),
-            wall: node.clock.clone(),
-            transport: transport.clone(),
-            announce_interval: self.context.settings.sync.announce_interval,
-            writers: replica.writers.clone(),
-        };
+        let clock = self.clock_settings(&replica, transport.clone());
         let clock = Clock::new(clock, vector.clone(), watching(Role::Clock)).start();
         let confirmation = ConfirmationSettings {
             dataset: dataset.clone(),

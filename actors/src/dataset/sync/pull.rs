@@ -228,7 +228,8 @@ impl Handler<PullEnded> for Sync {
         session.page_bytes = page_bytes;
         match past {
             Some(past) => {
-                self.past_pulled_from = None;
+                // One that stalled has given its turn to another.
+                self.past_pulled_from = self.past_pulled_from.filter(|from| *from != peer);
                 session.delivered_past(&past, past.lacked(&lacking, &replica.dataset, replica.lineage));
             }
             None => {

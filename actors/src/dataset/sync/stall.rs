@@ -84,6 +84,7 @@ impl Sync {
             tracing::info!(dataset = %actor.context.replica.dataset, %peer, "a pull brings nothing: others are asked for the same");
             session.stalled = true;
             actor.claims.retain(|_, from| *from != peer);
+            actor.past_pulled_from = actor.past_pulled_from.filter(|from| *from != peer);
             actor.pull_from_anyone(ctx);
         });
     }
