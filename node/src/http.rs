@@ -16,6 +16,7 @@ mod ingest;
 mod list;
 mod node_page;
 mod not_yet;
+mod openapi;
 mod operate;
 mod ops;
 mod peers;

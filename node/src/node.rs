@@ -96,6 +96,7 @@ impl Node {
 
 /// Who the node is and where it listens.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(feature = "http", derive(utoipa::ToSchema))]
 pub struct NodePage {
     pub peer_id: String,
     pub version: &'static str,
