@@ -108,6 +108,8 @@ pub struct SyncSettings {
     pub anti_entropy_interval: Duration,
     /// Most peers that are pulled from at once; the others wait for their turn.
     pub max_peers: usize,
+    /// Between two slices of the audit of rows in the background.
+    pub maintenance_interval: Duration,
 }
 
 /// A running node. Cheap to clone.

@@ -283,6 +283,8 @@ fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
     }
     check_range("sync.anti_entropy_interval", sync.anti_entropy_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)
         .map_err(|error| error.0)?;
+    check_range("sync.maintenance_interval", sync.maintenance_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)
+        .map_err(|error| error.0)?;
     if sync.announce_interval > sync.anti_entropy_interval {
         return Err(format!(
             "`sync.announce_interval` ({}) is longer than `sync.anti_entropy_interval` ({}): peers would hear of commits later \
@@ -302,6 +304,7 @@ fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
             announce_interval: sync.announce_interval,
             anti_entropy_interval: sync.anti_entropy_interval,
             max_peers: sync.max_peers,
+            maintenance_interval: sync.maintenance_interval,
         },
     })
 }

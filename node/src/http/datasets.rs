@@ -1,12 +1,12 @@
 //! `GET /v1/datasets`, `GET /v1/datasets/{d}`; `POST /v1/datasets` and `DELETE /v1/datasets/{d}`, which create and delete.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use anabranch_actors::api::{Counts, CreateError, DatasetContents, DatasetInfo, MessageBytes};
+use anabranch_actors::api::{Counts, CreateError, DatasetContents, DatasetInfo, MessageBytes, RowAudit};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -81,6 +81,18 @@ pub struct Contents {
     /// 32 hex digits; zeros while the dataset is open to all.
     #[schema(required = false)]
     lineage: String,
+    row_audit: RowAuditRow,
+}
+
+/// The audit of rows in the background.
+#[derive(Debug, Serialize)]
+struct RowAuditRow {
+    /// Rows read by the walk in progress.
+    rows: u64,
+    /// Walks over all rows that found no damage since the store was opened.
+    walks: u64,
+    /// When the last of them ended, RFC 3339.
+    finished_at: Option<String>,
 }
 
 /// A writer whose commits wait because its clock is too far ahead of ours.
@@ -253,5 +265,11 @@ fn contents(contents: DatasetContents) -> Contents {
         received_commits: contents.received_commits,
         refused_commits: contents.refused_commits,
         lineage: contents.lineage.to_string(),
+        row_audit: row_audit(contents.row_audit),
     }
+}
+
+fn row_audit(RowAudit { rows, walks, finished }: RowAudit) -> RowAuditRow {
+    let at = finished.map(|at| SystemTime::UNIX_EPOCH + Duration::from_millis(at.0));
+    RowAuditRow { rows, walks, finished_at: at.map(|at| humantime::format_rfc3339_millis(at).to_string()) }
 }
