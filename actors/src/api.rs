@@ -16,7 +16,7 @@ pub use crate::dataset::counters::{Counts, MessageBytes};
 pub use crate::dataset::histogram::{BOUNDS_MICROS, Distribution, Histogram};
 pub use crate::dataset::lineage::LineageSetting;
 pub use crate::dataset::measures::{Measured, Queue};
-pub use crate::dataset::sample::{DatasetSample, Peers, RESTARTS_WINDOW, Waiting};
+pub use crate::dataset::sample::{DatasetSample, PeerSample, Peers, RESTARTS_WINDOW, Waiting};
 pub use crate::dataset::supervisor::Order;
 
 /// Where a write has to be durable before it is answered, beside here.

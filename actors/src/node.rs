@@ -33,8 +33,8 @@ use self::hosting::Hosting;
 pub(crate) use self::hosting::News;
 use self::router::{AskPeers, Event, Node};
 use crate::api::{
-    Ack, AfterError, CollectionInfo, Confirmed, DatasetError, DatasetInfo, DatasetSample, Document, LineageSetting, ListQuery, Listing,
-    PeerInfo, RegistrationError, WriteError,
+    Ack, AfterError, CollectionInfo, Confirmed, DatasetError, DatasetInfo, DatasetSample, Document, LineageSetting, ListQuery,
+    Listing, PeerInfo, RegistrationError, WriteError,
 };
 use crate::dataset::DatasetHandle;
 use crate::probe::Probe;

@@ -13,6 +13,7 @@ use anabranch_protocol::hlc::WallClock;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::hosting::Hosting;
 use crate::http::{self, Api, BodyBudget, NodePage};
 use crate::network::Network;
@@ -120,6 +121,9 @@ impl NodeBuilder {
             addr,
             token: config.http.token.clone(),
             data_dir: data_dir.path().to_owned(),
+            health: config.health.clone(),
+            disk: Disk::of(data_dir.path()),
+            metrics: Arc::default(),
             started: Instant::now(),
             bodies: BodyBudget::default(),
             stopping,

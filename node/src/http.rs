@@ -14,6 +14,7 @@ mod guard;
 mod health;
 mod ingest;
 mod list;
+mod metrics;
 mod node_page;
 mod not_yet;
 mod operate;
@@ -64,17 +65,18 @@ pub fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
 /// What the operating system says.
 pub fn serve(listener: TcpListener, api: Api) -> std::io::Result<ServerHandle> {
     let api = web::Data::new(api);
-    let server: Server =
-        HttpServer::new(move || App::new().app_data(api.clone()).wrap(from_fn(guard::admit)).configure(routes::configure))
-            .workers(WORKERS)
-            .max_connections(CONNECTIONS_MAX)
-            .backlog(BACKLOG)
-            .client_request_timeout(HEADERS_TIMEOUT)
-            .keep_alive(KEEP_ALIVE)
-            .shutdown_timeout(STOP_TIMEOUT_SECONDS)
-            .disable_signals()
-            .listen(listener)?
-            .run();
+    let server: Server = HttpServer::new(move || {
+        App::new().app_data(api.clone()).wrap(from_fn(guard::admit)).wrap(from_fn(metrics::count)).configure(routes::configure)
+    })
+    .workers(WORKERS)
+    .max_connections(CONNECTIONS_MAX)
+    .backlog(BACKLOG)
+    .client_request_timeout(HEADERS_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(STOP_TIMEOUT_SECONDS)
+    .disable_signals()
+    .listen(listener)?
+    .run();
     let handle = server.handle();
     actix_web::rt::spawn(async move {
         if let Err(error) = server.await {

@@ -7,12 +7,16 @@
 pub mod builder;
 pub mod cli;
 pub mod config;
+mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod health;
 pub mod hosting;
 pub mod http;
+pub mod metrics;
 pub mod network;
 pub mod process;
 pub mod run;
+mod seen;
 pub mod swarm;

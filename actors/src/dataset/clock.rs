@@ -113,6 +113,8 @@ pub struct Standings {
     pub peers: Vec<(PeerId, PeerDataset)>,
     /// Per peer that left, by what it was last known to have.
     pub away: Vec<(PeerId, PeerDataset)>,
+    /// For how long each of those, or this node, has lacked what the other had, by this node's own clock.
+    pub waited: BTreeMap<PeerId, Duration>,
     /// Writers held back here.
     pub held: Vec<HeldWriter>,
     /// What the user should know, in words.
@@ -232,13 +234,6 @@ impl Clock {
         self.announced = self.vector.clone();
     }
 
-    /// How a peer stands. Stamps tell how far apart the two are, this node's own clock for how long they have been at least.
-    fn standing_now(&mut self, peer: PeerId, theirs: &Arc<VersionVector>, now: Instant) -> PeerDataset {
-        let standing = self.standing(peer, theirs);
-        let waited = self.late.waited(peer, theirs, &self.vector, now);
-        PeerDataset { lag: standing.lag.max(waited), ..standing }
-    }
-
     /// Remembers what a peer that leaves had.
     fn see_off(&mut self, peer: PeerId, vector: Arc<VersionVector>, now: Instant) {
         self.away.insert(peer, (now, vector));
@@ -254,13 +249,21 @@ impl Clock {
     }
 
     fn standings(&mut self, now: Instant) -> Standings {
-        let (here, away) = (self.peers.clone(), self.away.clone());
-        let peers = here.iter().map(|(peer, theirs)| (*peer, self.standing_now(*peer, theirs, now))).collect();
-        let away = away.iter().map(|(peer, (_, theirs))| (*peer, self.standing_now(*peer, theirs, now))).collect();
+        let away = self.away.iter().map(|(peer, (_, theirs))| (peer, theirs));
+        let all = self.peers.iter().chain(away.clone());
+        let waited: BTreeMap<_, _> =
+            all.map(|(peer, theirs)| (*peer, self.late.waited(*peer, theirs, &self.vector, now))).collect();
+        // Stamps tell how far apart two are, this node's own clock for how long they have been at least.
+        let standing = |(peer, theirs): (&PeerId, &Arc<VersionVector>)| {
+            let standing = self.standing(*peer, theirs);
+            (*peer, PeerDataset { lag: standing.lag.max(waited[peer]), ..standing })
+        };
+        let (peers, away) = (self.peers.iter().map(standing).collect(), away.map(standing).collect());
         let shown = |held: &Held| HeldWriter { writer: held.writer, seq: held.seq, ahead: self.ahead(held.hlc) };
         Standings {
             peers,
             away,
+            waited,
             held: self.held.iter().map(shown).collect(),
             reason: self.reason(),
             sourceless: self.sourceless.scopes.clone(),

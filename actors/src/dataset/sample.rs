@@ -53,9 +53,9 @@ pub struct Waiting {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Peers {
     /// Those that it is synced with.
-    pub connected: Vec<(PeerId, PeerDataset)>,
+    pub connected: Vec<PeerSample>,
     /// Those that it was synced with since it was opened, by what they were last known to have.
-    pub away: Vec<(PeerId, PeerDataset)>,
+    pub away: Vec<PeerSample>,
     /// Writers whose history forked.
     pub forked: u64,
     /// What waits for a newer version of this node.
@@ -64,11 +64,28 @@ pub struct Peers {
     pub sourceless: u64,
 }
 
+/// How a dataset stands to one peer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerSample {
+    /// Who.
+    pub peer: PeerId,
+    /// As status pages show it.
+    pub standing: PeerDataset,
+    /// For how long the peer or this node has lacked what the other had, by this node's own clock: never more than it really was.
+    pub waited: Duration,
+}
+
 impl From<&Standings> for Peers {
     fn from(standings: &Standings) -> Self {
+        let waited = |peer: &PeerId| standings.waited.get(peer).copied().unwrap_or_default();
+        let sample = |(peer, standing): &(PeerId, PeerDataset)| PeerSample {
+            peer: *peer,
+            standing: standing.clone(),
+            waited: waited(peer),
+        };
         Self {
-            connected: standings.peers.clone(),
-            away: standings.away.clone(),
+            connected: standings.peers.iter().map(sample).collect(),
+            away: standings.away.iter().map(sample).collect(),
             forked: standings.forked,
             unreadable: standings.unreadable,
             sourceless: standings.sourceless.len() as u64 + u64::from(standings.sourceless_commits),

@@ -4,7 +4,7 @@ use actix_web::web::{ServiceConfig, delete, get, patch, post, put, resource, to}
 use actix_web::{Resource, Route};
 
 use super::not_yet::{no_such_method, no_such_path, not_yet};
-use super::{batch, collections, datasets, docs, health, ingest, list, node_page, operate, peers};
+use super::{batch, collections, datasets, docs, health, ingest, list, metrics, node_page, operate, peers};
 
 /// Adds the API's paths to an application.
 pub fn configure(app: &mut ServiceConfig) {
@@ -14,7 +14,7 @@ pub fn configure(app: &mut ServiceConfig) {
     };
     path("/healthz", vec![get().to(health::alive)]);
     path("/readyz", vec![get().to(health::ready)]);
-    path("/metrics", vec![get().to(not_yet)]);
+    path("/metrics", vec![get().to(metrics::show)]);
     path("/openapi.json", vec![get().to(not_yet)]);
     path("/v1/node", vec![get().to(node_page::show)]);
     path("/v1/invites", vec![post().to(not_yet)]);
