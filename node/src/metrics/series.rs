@@ -35,7 +35,7 @@ macro_rules! series {
 }
 
 series! {
-    BUILD_INFO = Gauge "anabranch_build_info" ["version", "peer"] "Always 1; says which version runs and who the node is.";
+    BUILD_INFO = Gauge "anabranch_build_info" ["version", "peer_id"] "Always 1; says which version runs and who the node is.";
     UPTIME = Gauge "anabranch_uptime_seconds" [] "For how long the node has run.";
     HEALTH = Gauge "anabranch_health" ["state"] "1 for the state the node is in, 0 for the others: what GET /healthz says.";
     PEERS_CONNECTED = Gauge "anabranch_peers_connected" [] "Peers that are connected.";
