@@ -5,6 +5,7 @@
 
 mod access;
 mod dataset_flag;
+mod health;
 mod limits;
 mod load;
 mod new_dataset;
@@ -30,6 +31,7 @@ use libp2p::Multiaddr;
 use crate::swarm::SwarmLimits;
 
 pub use dataset_flag::DatasetFlag;
+pub use health::HealthLimits;
 pub use new_dataset::NewDataset;
 use page::{DatasetPage, EVERYTHING, Page};
 pub use reach::multiaddr;
@@ -77,6 +79,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// The HTTP API.
     pub http: HttpConfig,
+    /// Past what the node calls itself degraded.
+    pub health: HealthLimits,
     /// Datasets that run; never empty.
     pub datasets: BTreeMap<DatasetId, DatasetSettings>,
     /// Datasets that are named and don't run.
@@ -151,6 +155,7 @@ impl Config {
             )));
         }
         let limits = limits::limits(&page.limits)?;
+        let health = health::health(&page.health, limits.connections_max)?;
         Ok(Self {
             data_dir: page.data_dir,
             listen,
@@ -162,6 +167,7 @@ impl Config {
             max_clock_skew: page.max_clock_skew,
             cache_bytes: page.cache_bytes.0,
             http,
+            health,
             datasets,
             disabled,
             multi_dataset: page.features.multi_dataset,

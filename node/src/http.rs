@@ -14,6 +14,7 @@ mod guard;
 mod health;
 mod ingest;
 mod list;
+mod metrics;
 mod node_page;
 mod not_yet;
 mod openapi;
@@ -90,17 +91,18 @@ pub fn serve(listener: TcpListener, api: impl FnOnce(SocketAddr, watch::Receiver
     let addr = listener.local_addr()?;
     let (stop, stopping) = watch::channel(false);
     let api = web::Data::new(api(addr, stopping));
-    let server: Server =
-        HttpServer::new(move || App::new().app_data(api.clone()).wrap(from_fn(guard::admit)).configure(routes::configure))
-            .workers(WORKERS)
-            .max_connections(CONNECTIONS_MAX)
-            .backlog(BACKLOG)
-            .client_request_timeout(HEADERS_TIMEOUT)
-            .keep_alive(KEEP_ALIVE)
-            .shutdown_timeout(STOP_TIMEOUT_SECONDS)
-            .disable_signals()
-            .listen(listener)?
-            .run();
+    let server: Server = HttpServer::new(move || {
+        App::new().app_data(api.clone()).wrap(from_fn(guard::admit)).wrap(from_fn(metrics::count)).configure(routes::configure)
+    })
+    .workers(WORKERS)
+    .max_connections(CONNECTIONS_MAX)
+    .backlog(BACKLOG)
+    .client_request_timeout(HEADERS_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(STOP_TIMEOUT_SECONDS)
+    .disable_signals()
+    .listen(listener)?
+    .run();
     let handle = server.handle();
     actix_web::rt::spawn(async move {
         if let Err(error) = server.await {

@@ -34,17 +34,25 @@ pub mod builder;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "http")]
+mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "http")]
+pub mod health;
 pub mod hosting;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "http")]
+pub mod metrics;
 pub mod network;
 mod node;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod run;
+#[cfg(feature = "http")]
+mod seen;
 pub mod swarm;
 
 pub use builder::{NodeBuilder, SystemClock};
