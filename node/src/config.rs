@@ -11,6 +11,7 @@ mod new_dataset;
 mod not_yet;
 mod page;
 mod reach;
+#[cfg(feature = "cli")]
 pub(crate) mod shown;
 
 use std::collections::BTreeMap;
@@ -114,6 +115,14 @@ impl Config {
     pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
         let page = load::load(file)?;
         Self::judge(page, overrides)
+    }
+
+    /// Reads `file` and sets `overrides` over it; the environment is left to the application that embeds the node.
+    ///
+    /// # Errors
+    /// One sentence about the first thing that is wrong.
+    pub fn of_file(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
+        Self::judge(load::load_file(file)?, overrides)
     }
 
     fn judge(mut page: Page, overrides: Overrides) -> Result<Self, ConfigError> {
