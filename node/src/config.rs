@@ -188,6 +188,19 @@ pub(crate) fn fuzz_page(text: &str) {
     }
 }
 
+/// A definition of a dataset that was created at run time: what is accepted is accepted at the next start, as the same.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_definition(bytes: &[u8]) {
+    let Ok(definition) = serde_json::from_slice(bytes) else { return };
+    let Ok(new) = NewDataset::judge(definition) else { return };
+    let written = serde_json::to_vec_pretty(&new.definition).expect("JSON is written");
+    let read = serde_json::from_slice(&written).expect("and read");
+    let again = NewDataset::judge(read).expect("what was accepted is");
+    assert_eq!((&again.dataset, &again.definition), (&new.dataset, &new.definition));
+    assert_eq!(format!("{:?}", again.settings), format!("{:?}", new.settings));
+    assert!(again.settings.registration.is_valid() && again.settings.collections_max.is_valid());
+}
+
 /// What a flag says can be said again.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn fuzz_dataset_flag(text: &str) {

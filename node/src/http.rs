@@ -10,6 +10,8 @@ mod body;
 mod collections;
 mod datasets;
 mod docs;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod guard;
 mod health;
 mod ingest;
@@ -39,7 +41,11 @@ pub use body::BodyBudget;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use batch::fuzz as fuzz_batch;
 #[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzzing::fuzz as fuzz_request;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use ingest::fuzz as fuzz_ingest;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use target::fuzz as fuzz_path;
 
 /// One core answers HTTP; the other belongs to datasets and the network.
 const WORKERS: usize = 1;
