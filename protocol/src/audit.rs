@@ -11,6 +11,9 @@ use crate::conflict::Row;
 use crate::fingerprint::{RowHasher, Tally};
 use crate::id::{Collection, DatasetId, Key};
 
+/// Rows with their keys, in key order.
+pub type KeyedRows = Vec<(Key, Row)>;
+
 /// Rows and tallies as they are now.
 pub trait WalkedRows {
     /// Why they can't be read.
@@ -27,7 +30,7 @@ pub trait WalkedRows {
     ///
     /// # Errors
     /// When one can't be read or is damaged.
-    fn rows_after(&mut self, collection: &Collection, after: Option<&Key>) -> Result<(Vec<(Key, Row)>, bool), Self::Error>;
+    fn rows_after(&mut self, collection: &Collection, after: Option<&Key>) -> Result<(KeyedRows, bool), Self::Error>;
 
     /// What a collection's rows should add up to.
     ///
