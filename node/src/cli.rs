@@ -1,6 +1,6 @@
 //! The command line.
 
-mod client;
+pub(crate) mod client;
 mod config;
 mod dataset;
 mod doctor;
@@ -11,6 +11,9 @@ mod network_key;
 mod query;
 mod tables;
 mod transfer;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use transfer::{fuzz_cells, fuzz_import};
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -2,14 +2,17 @@
 
 pub mod data_dir;
 pub mod definitions;
+#[cfg(feature = "cli")]
 pub mod greeting;
 pub mod identity;
 pub mod incarnation;
+#[cfg(feature = "cli")]
 pub mod logging;
+#[cfg(feature = "cli")]
 pub mod signals;
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use identity::fuzz as fuzz_identity;
+pub(crate) use {identity::fuzz as fuzz_identity, incarnation::fuzz as fuzz_incarnation};
 
 use std::process::ExitCode;
 

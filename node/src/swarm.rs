@@ -42,11 +42,11 @@ use tokio::sync::oneshot;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use address_book::fuzz as fuzz_address_book;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use bulk::fuzz as fuzz_bulk_frames;
 pub use config::{SwarmConfig, SwarmLimits};
 pub use counters::{Counters, MessageKind};
 pub use handle::{PeerView, SwarmHandle};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use {bulk::fuzz as fuzz_bulk_frames, control::fuzz as fuzz_control};
 
 /// How long the thread waits for a write of the address book that hangs.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(1);
