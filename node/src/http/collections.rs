@@ -1,10 +1,15 @@
-//! `GET …/collections`: registered and local-only collections; `PUT` and `DELETE …/collections/{c}`: register and unregister one.
+//! `GET …/collections`: registered and local-only collections; `PUT` and `DELETE …/collections/{c}`: register and unregister one;
+//! `POST …/collections/{c}/drop` and `…/truncate`: remove all that is in one, everywhere.
 
+use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use anabranch_actors::api::{CollectionInfo, Coverage};
+use anabranch_protocol::id::{Collection, DatasetId};
+use anabranch_protocol::replica::{Op, WriteOp, WriteRequest};
 use serde::Serialize;
 
+use super::answer::{WrittenPage, receipt, unconditional_write};
 use super::problem::Problem;
 use super::{Api, target};
 
@@ -62,4 +67,42 @@ pub async fn unregister(request: HttpRequest, api: Data<Api>) -> Result<HttpResp
         return Ok(HttpResponse::NoContent().finish());
     }
     Ok(HttpResponse::Ok().json(serde_json::json!({ "collection": collection.as_str(), "registered": false })))
+}
+
+/// Removes all that was written to a collection, and the collection from listings until it is written to again.
+pub async fn drop(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
+    empty(&request, &api, Op::Drop).await
+}
+
+/// Removes all that was written to a collection.
+pub async fn truncate(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
+    empty(&request, &api, Op::Truncate).await
+}
+
+/// Not yet: a commit would have to name two collections, and a peer may have registered only one of them.
+pub async fn rename(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let what = format!("POST {}", request.path());
+    Err(Problem::not_yet(&what).with("instead", "write its documents to the new collection, then drop the old one"))
+}
+
+async fn empty(request: &HttpRequest, api: &Api, op: Op) -> Result<HttpResponse, Problem> {
+    let (dataset, collection) = (target::dataset(request)?, target::collection(request)?);
+    api.kind(&dataset)?;
+    let options = unconditional_write(request)?;
+    is_known(api, &dataset, &collection).await?;
+    let ops = vec![WriteOp { collection: collection.clone(), op }];
+    let written = api.write(&dataset, WriteRequest { ops }).await?;
+    let confirmed = receipt(api, &dataset, vec![collection], &written, options).await?;
+    Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
+}
+
+/// A name that nobody has written to or registered is most likely misspelled.
+async fn is_known(api: &Api, dataset: &DatasetId, collection: &Collection) -> Result<(), Problem> {
+    let known = api.node.collections(dataset).await.map_err(|error| Problem::of_dataset(&error))?;
+    if known.iter().any(|known| known.collection == *collection) {
+        return Ok(());
+    }
+    let detail =
+        format!("no collection {:?} in this dataset: nothing was ever written to it, or it was dropped", collection.as_str());
+    Err(Problem::not_found(detail).in_dataset(dataset))
 }

@@ -35,9 +35,9 @@ pub fn configure(app: &mut ServiceConfig) {
     path("/v1/datasets/{d}/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
     path("/v1/datasets/{d}/collections", vec![get().to(collections::list)]);
     path("/v1/datasets/{d}/collections/{c}", vec![put().to(collections::register), delete().to(collections::unregister)]);
-    for action in ["drop", "truncate", "rename"] {
-        path(&format!("/v1/datasets/{{d}}/collections/{{c}}/{action}"), vec![post().to(not_yet)]);
-    }
+    path("/v1/datasets/{d}/collections/{c}/drop", vec![post().to(collections::drop)]);
+    path("/v1/datasets/{d}/collections/{c}/truncate", vec![post().to(collections::truncate)]);
+    path("/v1/datasets/{d}/collections/{c}/rename", vec![post().to(collections::rename)]);
     path("/v1/datasets/{d}/collections/{c}/docs", vec![get().to(list::list), post().to(docs::post)]);
     // All that follows is the key, also nothing, which is refused in words.
     path(

@@ -209,7 +209,11 @@ impl Ledger {
                 found.add(hasher.hash(&key, &row.stamp, &row.content));
             }
         }
-        if found == *tally { Ok(()) } else { Err(damaged(format!("the rows of {collection} are not what their tally says"))) }
+        if found.counts_as(tally) {
+            Ok(())
+        } else {
+            Err(damaged(format!("the rows of {collection} are not what their tally says")))
+        }
     }
 
     /// What the log has at the place that the index says.
