@@ -5,12 +5,14 @@
 
 mod access;
 mod dataset_flag;
+mod health;
 mod limits;
 mod load;
 mod new_dataset;
 mod not_yet;
 mod page;
 mod reach;
+#[cfg(feature = "cli")]
 pub(crate) mod shown;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ use libp2p::Multiaddr;
 use crate::swarm::SwarmLimits;
 
 pub use dataset_flag::DatasetFlag;
+pub use health::HealthLimits;
 pub use new_dataset::NewDataset;
 use page::{DatasetPage, EVERYTHING, Page};
 pub use reach::multiaddr;
@@ -76,6 +79,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// The HTTP API.
     pub http: HttpConfig,
+    /// Past what the node calls itself degraded.
+    pub health: HealthLimits,
     /// Datasets that run; never empty.
     pub datasets: BTreeMap<DatasetId, DatasetSettings>,
     /// Datasets that are named and don't run.
@@ -116,6 +121,14 @@ impl Config {
         Self::judge(page, overrides)
     }
 
+    /// Reads `file` and sets `overrides` over it; the environment is left to the application that embeds the node.
+    ///
+    /// # Errors
+    /// One sentence about the first thing that is wrong.
+    pub fn of_file(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
+        Self::judge(load::load_file(file)?, overrides)
+    }
+
     fn judge(mut page: Page, overrides: Overrides) -> Result<Self, ConfigError> {
         let insecure_open = overrides.insecure_open;
         override_page(&mut page, overrides);
@@ -142,6 +155,7 @@ impl Config {
             )));
         }
         let limits = limits::limits(&page.limits)?;
+        let health = health::health(&page.health, limits.connections_max)?;
         Ok(Self {
             data_dir: page.data_dir,
             listen,
@@ -153,6 +167,7 @@ impl Config {
             max_clock_skew: page.max_clock_skew,
             cache_bytes: page.cache_bytes.0,
             http,
+            health,
             datasets,
             disabled,
             multi_dataset: page.features.multi_dataset,
@@ -274,6 +289,8 @@ fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
     }
     check_range("sync.anti_entropy_interval", sync.anti_entropy_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)
         .map_err(|error| error.0)?;
+    check_range("sync.maintenance_interval", sync.maintenance_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)
+        .map_err(|error| error.0)?;
     if sync.announce_interval > sync.anti_entropy_interval {
         return Err(format!(
             "`sync.announce_interval` ({}) is longer than `sync.anti_entropy_interval` ({}): peers would hear of commits later \
@@ -293,6 +310,7 @@ fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
             announce_interval: sync.announce_interval,
             anti_entropy_interval: sync.anti_entropy_interval,
             max_peers: sync.max_peers,
+            maintenance_interval: sync.maintenance_interval,
         },
     })
 }

@@ -11,7 +11,7 @@ use anabranch_protocol::wire::{Announce, Request, Response};
 use futures::future::{BoxFuture, ready};
 use libp2p::Multiaddr;
 
-use crate::swarm::SwarmHandle;
+use crate::swarm::{Counters, SwarmHandle};
 
 /// A network that a node is started with.
 pub trait Network: Send + Sync + fmt::Debug {
@@ -26,6 +26,10 @@ pub trait Network: Send + Sync + fmt::Debug {
     fn dial(&self, address: &Multiaddr) -> Result<(), String>;
     /// Every peer that is known, connected or not, and where it is or would be dialed.
     fn peers(&self) -> BTreeMap<PeerId, Vec<String>>;
+    /// Numbers for metrics, where it keeps any.
+    fn counters(&self) -> Option<Arc<Counters>> {
+        None
+    }
     /// Closes listeners and connections.
     fn shutdown(&self) -> BoxFuture<'static, ()>;
 }
@@ -42,6 +46,9 @@ impl Network for SwarmHandle {
     }
     fn peers(&self) -> BTreeMap<PeerId, Vec<String>> {
         Self::peers(self).into_iter().map(|(peer, view)| (peer, view.addresses)).collect()
+    }
+    fn counters(&self) -> Option<Arc<Counters>> {
+        Some(Self::counters(self))
     }
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         let swarm = self.clone();

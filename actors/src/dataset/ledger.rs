@@ -27,6 +27,8 @@ use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
 pub use self::forks::Parted;
+pub use self::rows::RowAudit;
+use self::rows::Rows;
 use self::sweep::Sweeps;
 pub(super) use self::weigh::count_above;
 use self::weigh::{Weighings, dropped_in};
@@ -148,6 +150,7 @@ pub struct Ledger {
     with_drops: bool,
     weighings: Weighings,
     sweeps: Sweeps,
+    rows: Rows,
 }
 
 impl Ledger {
@@ -187,7 +190,9 @@ impl Ledger {
         let view = Arc::new(View::new(store.clone(), &settings));
         let forks = forks::stored(&*store, &settings.dataset, settings.lineage)?;
         let saved = Saved { forks, control: control_rows(&*store, &view)?, ..saved(&*store)? };
-        view.raise_floors(saved.tallies.iter());
+        for (collection, floor) in saved.tallies.iter().filter_map(|(collection, tally)| Some((collection, tally.floor?))) {
+            view.raise_floor(collection, floor);
+        }
         let mut ledger = Self {
             with_drops: number(&*store, META_FORMAT)? >= FORMAT_WITH_DROPS,
             weighings: Weighings::default(),
@@ -212,6 +217,7 @@ impl Ledger {
             memory: memory::path_of(directory),
             moves: Moves::default(),
             issue_from: None,
+            rows: Rows::default(),
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
@@ -307,7 +313,7 @@ impl Ledger {
         requests: &[WriteRequest],
         entropy: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(Outcomes, Committed), StoreError> {
-        let (turn, outcomes) = self.replica.decide(now, requests, &self.rows(), entropy)?;
+        let (turn, outcomes) = self.replica.decide(now, requests, &self.counted_rows(), entropy)?;
         Ok((outcomes, self.commit(turn)?))
     }
 
@@ -332,7 +338,7 @@ impl Ledger {
         let (learned, wrong) = self.learn_forks(proofs)?;
         let writers: Vec<WriterId> = commits.iter().map(Commit::writer).collect();
         let dropped = dropped_in(&commits);
-        let (turn, verdicts) = self.replica.receive(now, commits, &self.rows())?;
+        let (turn, verdicts) = self.replica.receive(now, commits, &self.counted_rows())?;
         let committed = Committed { newly_parted: learned > 0, ..self.commit(turn)? };
         self.weighed(&dropped);
         let forked = |(writer, verdict): (&WriterId, &Verdict)| {
@@ -436,8 +442,13 @@ impl Ledger {
         }
         for (arrival, record) in (first..).zip(records) {
             self.put_indexes(arrival, record)?;
-            view.raise_floors(record.effects.tallies.iter().map(|(collection, tally)| (collection, tally)));
-            record.effects.tallies.iter().for_each(|(collection, tally)| self.sweeps.raise(collection, tally.floor));
+            let tallies = record.effects.tallies.iter();
+            for (collection, floor) in tallies.filter_map(|(collection, tally)| Some((collection, tally.floor?))) {
+                if view.raise_floor(collection, floor) {
+                    self.rows.dropped(collection);
+                }
+                self.sweeps.raise(collection, floor);
+            }
         }
         if let Some(last) = records.last() {
             self.store.put(&layout::meta(META_CLOCK), &layout::sealed(last.effects.clock.0.to_be_bytes().to_vec()))?;
@@ -451,6 +462,7 @@ impl Ledger {
     fn put_row(&mut self, write: &RowWrite) -> Result<(), StoreError> {
         let key = layout::row_key(&write.collection, &write.key);
         self.weigh_again(&key, write)?;
+        self.walk_is_told(&key, write)?;
         let (head, parts) = layout::encode_row(&write.row);
         if !parts.is_empty() && !self.large_rows {
             self.store.put(&layout::meta(META_LARGE_ROWS), &[1])?;
@@ -766,6 +778,7 @@ mod issue;
 mod memory;
 mod reached;
 mod registration;
+mod rows;
 mod sweep;
 mod verify;
 mod weigh;

@@ -4,6 +4,7 @@
 //! nobody. Local writes and commits of peers take turns. Whoever is told (clock, confirmation, sync) is downstream: the oplog
 //! never waits for them.
 
+mod audit;
 pub mod chores;
 
 use std::collections::VecDeque;
@@ -17,10 +18,12 @@ use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterS
 use anabranch_protocol::vector::VersionVector;
 use tokio::sync::{oneshot, watch};
 
+pub(super) use self::audit::AuditPace;
 use self::chores::Chore;
 use super::counters::Counters;
 use super::death_watch::DeathWatch;
-use super::ledger::{Committed, Ledger};
+use super::ledger::{Committed, Ledger, RowAudit};
+use super::measures::{Measures, Queue};
 use super::store_thread::{StoreThread, StoreThreadError};
 use super::ticket::{Begun, Ticket};
 use crate::api::WriteError;
@@ -100,6 +103,8 @@ pub struct LedgerStatus {
     pub received_commits: u64,
     /// Commits of peers refused since the start.
     pub refused_commits: u64,
+    /// How the audit of rows in the background stands.
+    pub row_audit: RowAudit,
 }
 
 /// Someone else to be told after each turn.
@@ -137,7 +142,7 @@ impl Waiting {
 impl Group {
     /// Writes what fits one commit and answers it from the store thread: whoever waits need not wait for the actor as well.
     /// What did not fit is left.
-    fn write(mut self, ledger: &mut Ledger, now: WallClock) -> Result<(Undecided, Committed), StoreError> {
+    fn write(mut self, ledger: &mut Ledger, now: WallClock, measures: &Measures) -> Result<(Undecided, Committed), StoreError> {
         let written = ledger.write(now, &self.requests, &mut fill_random);
         // Nobody is left if it took so long that they were told otherwise.
         let mut waiting = self.waiting.take();
@@ -147,6 +152,9 @@ impl Group {
                 let requests = self.requests.drain(outcomes.len()..);
                 let undecided = requests.zip(undecided).collect();
                 for (mut begun, outcome) in waiting.into_iter().zip(outcomes) {
+                    if outcome.is_ok() {
+                        measures.durable_after(begun.waited());
+                    }
                     begun.answer(outcome.map_err(WriteError::from));
                 }
                 Ok((undecided, committed))
@@ -188,6 +196,15 @@ impl TurnOf {
     }
 }
 
+/// A store as it was opened.
+#[derive(Debug)]
+pub(super) struct OpenStore {
+    pub thread: StoreThread,
+    /// The disk is full: nothing is taken in.
+    pub full: bool,
+    pub audit: AuditPace,
+}
+
 /// See the module documentation.
 pub struct Oplog {
     dataset: DatasetId,
@@ -202,7 +219,7 @@ pub struct Oplog {
     received: VecDeque<Receive>,
     /// A turn is on the store thread.
     in_flight: bool,
-    /// Changes of registration, old commits with more sections, local rows to be issued.
+    /// Changes of registration, old commits with more sections, local rows to be issued, rows to be audited.
     chores: VecDeque<Chore>,
     /// Rows that were dropped are being removed.
     sweeping: bool,
@@ -212,14 +229,14 @@ pub struct Oplog {
     received_commits: u64,
     refused_commits: u64,
     counters: Arc<Counters>,
+    audit: AuditPace,
     death_watch: DeathWatch,
 }
 
 impl Oplog {
     pub(super) fn new(
         dataset: DatasetId,
-        store: StoreThread,
-        full: bool,
+        OpenStore { thread: store, full, audit }: OpenStore,
         clock: Arc<dyn WallClockSource>,
         vector: watch::Sender<Arc<VersionVector>>,
         counters: Arc<Counters>,
@@ -241,6 +258,7 @@ impl Oplog {
             received_commits: 0,
             refused_commits: 0,
             counters,
+            audit,
             death_watch,
         }
     }
@@ -272,6 +290,18 @@ impl Oplog {
     }
 
     fn next_turn(&mut self, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        self.tell_queues();
+    }
+
+    fn tell_queues(&self) {
+        let measures = &self.counters.measures;
+        measures.queue(Queue::Writes, self.writes.len());
+        measures.queue(Queue::Received, self.received.len());
+        measures.queue(Queue::Chores, self.chores.len());
+    }
+
+    fn take_turn(&mut self, ctx: &mut Context<Self>) {
         if self.full {
             return self.refuse_all();
         }
@@ -324,7 +354,8 @@ impl Oplog {
         group.waiting = waiting.clone();
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
-        let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now)).await };
+        let counters = self.counters.clone();
+        let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now, &counters.measures)).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((undecided, committed))) => {
                 actor.counters.wrote(&committed);
@@ -361,7 +392,7 @@ impl Oplog {
             }
             Ok(Ok(Taken::In((verdicts, committed, bad_proof)))) => {
                 actor.note(&verdicts);
-                actor.counters.received(&committed);
+                actor.counters.received(&committed, actor.clock.now());
                 // Told before the reply: who hears of the vector finds the others informed.
                 let vector = committed.vector.clone();
                 actor.finish_turn(committed, ctx);
@@ -448,6 +479,7 @@ impl Actor for Oplog {
         self.set_fences(ctx);
         // A crash may have cut it short.
         self.catch_up(ctx);
+        self.start_audit(ctx);
     }
 
     fn stopping(&mut self, _: &mut Context<Self>) -> Running {
@@ -541,5 +573,6 @@ fn status(ledger: &Ledger) -> LedgerStatus {
         vector: replica.vector().clone(),
         received_commits: 0,
         refused_commits: 0,
+        row_audit: ledger.row_audit(),
     }
 }

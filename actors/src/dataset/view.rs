@@ -76,7 +76,7 @@ impl View {
         let _ = self.damage.set(damage);
     }
 
-    fn noting<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn noting<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match self.damage.get() {
             Some(damage) => damage.noting(result),
             None => result,
@@ -91,13 +91,14 @@ impl View {
         Applying(whole)
     }
 
-    /// From now on what these floors hide is not there.
-    pub(super) fn raise_floors<'a>(&self, tallies: impl Iterator<Item = (&'a Collection, &'a Tally)>) {
-        for (collection, floor) in tallies.filter_map(|(collection, tally)| Some((collection, tally.floor?))) {
-            let mut floors = self.floors.write().unwrap_or_else(PoisonError::into_inner);
-            let known = floors.entry(collection.clone()).or_insert(floor);
-            *known = floor.max(*known);
+    /// From now on what this floor hides is not there. Whether it is a greater one than before.
+    pub(super) fn raise_floor(&self, collection: &Collection, floor: Floor) -> bool {
+        let mut floors = self.floors.write().unwrap_or_else(PoisonError::into_inner);
+        let raised = floors.get(collection) < Some(&floor);
+        if raised {
+            floors.insert(collection.clone(), floor);
         }
+        raised
     }
 
     /// Whether a row with this stamp is one that was dropped and is yet to be removed.
@@ -210,10 +211,16 @@ impl View {
     }
 
     fn scanned_row(&self, collection: &Collection, key: &[u8], head: &[u8]) -> Result<Option<Document>, StoreError> {
+        let (key, row) = self.checked_row(collection, key, head)?;
+        Ok(row.and_then(|row| row.value.map(|value| Document { key, value, stamp: row.stamp })))
+    }
+
+    /// A row as a scan comes upon it: the end of its key and its first part. Of one that was dropped the key alone.
+    pub(super) fn checked_row(&self, collection: &Collection, key: &[u8], head: &[u8]) -> Result<(Key, Option<Row>), StoreError> {
         let key = std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
         let key = key.ok_or_else(|| StoreError::Corrupt("a row's key is not text".into()))?;
         let row = self.finish_row(collection, &key, head)?;
-        Ok(row.and_then(|row| row.value.map(|value| Document { key, value, stamp: row.stamp })))
+        Ok((key, row))
     }
 
     fn list_records(&self, collection: &Collection, query: &ListQuery, page: &mut PageOfDocuments) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ mod hosting;
 mod kills;
 mod lineage;
 mod lines;
+mod metrics;
 mod old_peer;
 mod overload;
 mod quic;

@@ -106,7 +106,7 @@ impl Ledger {
         }
         let next = next.or(last.filter(|_| full));
         let turn = match batch {
-            Some((collection, rows)) => self.replica.issue_rows(now, &collection, rows, &self.rows(), entropy)?,
+            Some((collection, rows)) => self.replica.issue_rows(now, &collection, rows, &self.counted_rows(), entropy)?,
             None => Turn::default(),
         };
         Ok((turn, next))
@@ -142,7 +142,7 @@ impl Ledger {
             batch.push(LocalRecord { arrival, collection, changes });
         }
         let next = next.or(last.filter(|_| full));
-        Ok((self.replica.issue_records(now, batch, &self.rows(), entropy)?, next))
+        Ok((self.replica.issue_records(now, batch, &self.counted_rows(), entropy)?, next))
     }
 
     fn local_record(&self, arrival: u64) -> Result<Record, StoreError> {

@@ -41,15 +41,15 @@ impl Sweeps {
             ControlFlow::Continue(())
         })?;
         for (collection, tally) in tallies {
-            sweeps.raise(collection, tally.floor);
+            tally.floor.into_iter().for_each(|floor| sweeps.raise(collection, floor));
         }
         Ok(sweeps)
     }
 
     /// A collection has a floor.
-    pub fn raise(&mut self, collection: &Collection, floor: Option<Floor>) {
-        let Some(floor) = floor.filter(|floor| self.swept.get(collection) < Some(floor)) else { return };
-        if self.under_way.get(collection).is_none_or(|(under_way, _)| *under_way < floor) {
+    pub fn raise(&mut self, collection: &Collection, floor: Floor) {
+        let below = |known: Option<&Floor>| known < Some(&floor);
+        if below(self.swept.get(collection)) && below(self.under_way.get(collection).map(|(floor, _)| floor)) {
             self.under_way.insert(collection.clone(), (floor, layout::row_prefix(collection)));
         }
     }

@@ -168,7 +168,7 @@ impl Ledger {
     }
 
     /// The rows that are durable now, and what was counted of them.
-    pub(super) fn rows(&self) -> WeighedRows<'_> {
+    pub(super) fn counted_rows(&self) -> WeighedRows<'_> {
         WeighedRows { view: &self.view, weighings: &self.weighings }
     }
 }
@@ -187,7 +187,7 @@ pub(super) fn dropped_in<'a>(commits: impl IntoIterator<Item = &'a Commit>) -> B
     commits.into_iter().flat_map(floors_of).map(|(collection, _)| collection.clone()).collect()
 }
 
-/// See [`Ledger::rows`].
+/// See [`Ledger::counted_rows`].
 pub(super) struct WeighedRows<'a> {
     view: &'a View,
     weighings: &'a Weighings,

@@ -138,7 +138,7 @@ impl Ledger {
                 widenings.push(widening);
             }
         }
-        let (turn, decided) = self.replica.widen(widenings, &self.rows())?;
+        let (turn, decided) = self.replica.widen(widenings, &self.counted_rows())?;
         self.commit(turn)?;
         let got_on = self.get_on(&lacking, &decided)?;
         let mut decided = decided.into_iter();
