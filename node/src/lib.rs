@@ -34,7 +34,7 @@ pub mod builder;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(all(test, feature = "cli"), feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hosting;
