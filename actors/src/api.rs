@@ -76,7 +76,7 @@ pub struct ListQuery {
     pub prefix: String,
     /// Keys after this one.
     pub after: Option<String>,
-    /// At most this many; the page may also end earlier by bytes.
+    /// At most this many; the page may also end earlier by bytes, and later where records of two branches share a key.
     pub limit: usize,
     /// `append` datasets: records of this time or later.
     pub from: Option<WallClock>,

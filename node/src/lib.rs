@@ -36,7 +36,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "http")]
 mod disk;
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(all(test, feature = "cli"), feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(feature = "http")]

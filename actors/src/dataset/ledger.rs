@@ -251,7 +251,7 @@ impl Ledger {
             at += 1;
         }
         if at <= last {
-            self.drop_unfinished(at, last)?;
+            self.drop_unfinished(at)?;
         }
         self.store.barrier()?;
         self.durable = self.arrival;
@@ -268,19 +268,21 @@ impl Ledger {
 
     /// Removes records that a crash cut short; they were never acknowledged. A later record that says they were durable makes it
     /// damage.
-    fn drop_unfinished(&mut self, from: u64, last: u64) -> Result<(), StoreError> {
-        for at in from..=last {
+    fn drop_unfinished(&mut self, from: u64) -> Result<(), StoreError> {
+        let mut keys = Vec::new();
+        self.store.scan(&layout::log_part(from, 0), b"m", &mut |key, _| {
+            keys.push(key.to_vec());
+            std::ops::ControlFlow::Continue(())
+        })?;
+        // What there is, not every number up to the last: a damaged key may say any.
+        let later: BTreeSet<u64> = keys.iter().filter_map(|key| layout::parse_log_part(key)).map(|(at, _)| at).collect();
+        for at in later {
             if let Found::Record(later) = log::read(&*self.store, at)?
                 && later.durable() >= from
             {
                 return Err(StoreError::Corrupt(format!("log record {from} is broken, but was durable")));
             }
         }
-        let mut keys = Vec::new();
-        self.store.scan(&layout::log_part(from, 0), b"m", &mut |key, _| {
-            keys.push(key.to_vec());
-            std::ops::ControlFlow::Continue(())
-        })?;
         keys.iter().try_for_each(|key| self.store.delete(key))
     }
 

@@ -418,7 +418,8 @@ impl PageOfDocuments {
 
     fn push(&mut self, document: Document) -> ControlFlow<()> {
         let full = self.documents.len() >= self.limit || self.bytes + document.value.len() > LISTING_BYTES_MAX;
-        if full && !self.documents.is_empty() {
+        // The next page begins after the last key: records of two branches under one key stay together.
+        if full && self.documents.last().is_some_and(|last| last.key != document.key) {
             self.more = true;
             return ControlFlow::Break(());
         }

@@ -85,10 +85,13 @@ pub(super) fn check_local(headers: &HeaderMap, authority: Option<&str>) -> Resul
 
 /// Whether `host[:port]` names this machine. Any port: it may be forwarded.
 fn is_local(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some(parts) => parts,
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
+    if !port.is_empty() && !port.strip_prefix(':').is_some_and(|port| port.bytes().all(|digit| digit.is_ascii_digit())) {
+        return false;
+    }
     host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
@@ -108,7 +111,15 @@ mod tests {
         for host in ["127.0.0.1:7070", "localhost", "LOCALHOST:1", "[::1]:7070", "127.0.0.2"] {
             assert!(is_local(host), "{host}");
         }
-        for host in ["evil.example", "127.0.0.1.evil.example", "192.0.2.1:7070", "", "localhost.evil.example:80"] {
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "192.0.2.1:7070",
+            "",
+            "localhost.evil.example:80",
+            "[::1].evil.example",
+            "localhost:x",
+        ] {
             assert!(!is_local(host), "{host}");
         }
     }

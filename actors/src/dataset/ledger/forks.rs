@@ -3,6 +3,7 @@
 //! The frames stay where they are in the log: only their index moves from the line to the branch. Each step is behind a barrier of
 //! its own and is done again at the next start if a crash came between.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use anabranch_protocol::codec;
@@ -14,6 +15,9 @@ use super::Ledger;
 use crate::dataset::layout;
 use crate::dataset::log::{self, Found};
 use crate::store::{Store, StoreError};
+
+/// Index rows that are moved at a time.
+const MOVED_MAX: usize = 4_096;
 
 /// What is known of forks, for those who are told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,8 +84,17 @@ impl Ledger {
         let Some(last) = self.replica.line(&parting.line) else { return Ok(()) };
         let view = self.view.clone();
         let mut applying = view.applying();
-        for seq in parting.from_seq..=last.head.seq {
-            if let Some(arrival) = self.store.get(&layout::seq_index(&parting.line, seq))? {
+        let (mut from, end) = (parting.from_seq, layout::seq_index(&parting.line, last.head.seq + 1));
+        loop {
+            // What there is, not every number up to the last: a damaged line may say any.
+            let mut moved = Vec::new();
+            self.store.scan(&layout::seq_index(&parting.line, from), &end, &mut |key, arrival| {
+                moved.extend(layout::parse_seq(key).map(|seq| (seq, arrival.to_vec())));
+                if moved.len() < MOVED_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            let Some((last, _)) = moved.last() else { break };
+            from = last + 1;
+            for (seq, arrival) in moved {
                 self.store.put(&layout::seq_index(&parting.branch, seq), &arrival)?;
             }
         }
@@ -102,7 +115,7 @@ impl Ledger {
         let from = layout::seq_index(&cut.line, cut.end.map_or(0, |end| end.seq) + 1);
         self.store.scan(&from, &layout::seq_index(&cut.line, u64::MAX), &mut |key, _| {
             past.push(key.to_vec());
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         })?;
         past.iter().try_for_each(|key| self.store.delete(key))
     }
@@ -189,7 +202,7 @@ pub(super) fn stored(store: &dyn Store, dataset: &DatasetId, lineage: Lineage) -
             Some(fork) => drop(forks.insert(fork)),
             None => damaged = Some("the proof of a fork fails its checksum"),
         }
-        std::ops::ControlFlow::Continue(())
+        ControlFlow::Continue(())
     })?;
     damaged.map_or(Ok(forks), |what| Err(StoreError::Corrupt(what.into())))
 }
