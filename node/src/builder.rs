@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::hosting::Hosting;
 use crate::http::{self, Api, BodyBudget, NodePage};
+use crate::joining;
 use crate::network::Network;
 use crate::process::Failure;
 use crate::process::data_dir::DataDir;
@@ -26,7 +27,7 @@ use crate::swarm::{self, SwarmConfig};
 /// Events of the network that wait for the node; while they fill this the network stops reading.
 const EVENTS_MAX: usize = 256;
 /// File of a data directory that remembers accepted peers.
-const ADDRESS_BOOK_FILE: &str = "peers.json";
+pub(crate) const ADDRESS_BOOK_FILE: &str = "peers.json";
 
 /// The operating system's clock.
 #[derive(Debug, Clone, Copy, Default)]
@@ -81,6 +82,10 @@ impl NodeBuilder {
     /// [`Failure::InUse`] if another process holds the data directory, otherwise [`Failure::Other`]. What was started is stopped.
     pub async fn start(self) -> Result<RunningNode, Failure> {
         let Self { mut config, engine, clock, disk_patience, probe } = self;
+        let join = config.join.take();
+        if let Some(invite) = &join {
+            joining::check_time(invite, &config.data_dir, clock.now())?;
+        }
         let data_dir = DataDir::open(&config.data_dir)?;
         let hosting = Definitions::in_data_dir(data_dir.path())
             .and_then(|definitions| Hosting::start(definitions, &mut config))
@@ -89,6 +94,9 @@ impl NodeBuilder {
             tracing::warn!(%dataset, reason = disabled.reason, "the dataset does not run");
         }
         let key = NodeKey::in_dir(data_dir.path())?;
+        if let Some(invite) = &join {
+            joining::join(invite, key.identity().peer(), data_dir.path(), &mut config)?;
+        }
         let incarnation = incarnation::of_dir(data_dir.path())?;
         let listener = http::bind(config.http.addr)
             .map_err(|error| Failure::other(format!("can't serve HTTP on {}", config.http.addr), error))?;
@@ -115,6 +123,7 @@ impl NodeBuilder {
         let api = Api {
             node,
             network,
+            network_keys: config.access.network_keys.clone(),
             clock,
             hosting,
             addr,

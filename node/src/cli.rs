@@ -5,6 +5,7 @@ mod config;
 mod dataset;
 mod doctor;
 mod documents;
+mod invite;
 mod keygen;
 mod load;
 mod network_key;
@@ -45,6 +46,8 @@ enum Command {
     Keygen(keygen::KeygenArgs),
     /// Make a key for a private network.
     NetworkKey(network_key::NetworkKeyArgs),
+    /// Make a string that lets another node join.
+    Invite(invite::InviteArgs),
     /// Show a running node and its datasets.
     Status(query::QueryArgs),
     /// Show the peers of a running node and how far each dataset is apart.
@@ -96,6 +99,10 @@ struct RunArgs {
     /// A peer to keep in sync with, as it prints itself at its start.
     #[arg(long, value_name = "MULTIADDR")]
     peer: Vec<String>,
+    /// Join a node by its invite: the string, a file that holds it, or `-` for standard input. Its network key and address are
+    /// kept in the data directory, so that later starts need no --join. The string itself shows in the process list.
+    #[arg(long, value_name = "INVITE|FILE|-")]
+    join: Option<String>,
     /// A key of the private network, made by `anabranch network-key`; repeat it while a key is being rotated.
     #[arg(long, value_name = "FILE")]
     network_key: Vec<PathBuf>,
@@ -123,6 +130,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   anabranch run
   anabranch run --data-dir ./b --listen /ip4/127.0.0.1/tcp/0 --http 127.0.0.1:0 --peer /ip4/127.0.0.1/tcp/4001
+  ssh there anabranch invite | anabranch run --data-dir ./b --join -
   anabranch run --dataset orders=* --dataset logs:append=app,access
   ANABRANCH_HTTP__ADDR=127.0.0.1:8080 anabranch run --config anabranch.toml
 
@@ -150,6 +158,7 @@ fn dispatch(command: Command, world: World) -> Result<(), Failure> {
         Command::Run(args) => run(&args.into(), world),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::NetworkKey(args) => network_key::network_key(&args),
+        Command::Invite(args) => invite::invite(&args),
         Command::Status(args) => query::status(&args),
         Command::Peers(args) => query::peers(&args),
         Command::Datasets(args) => query::datasets(&args),
@@ -181,10 +190,12 @@ impl From<RunArgs> for RunOptions {
             http: args.http,
             datasets: args.dataset,
             insecure_open: args.insecure_open,
+            join: None,
         };
         Self {
             config_file: args.config,
             overrides,
+            join: args.join,
             ready_file: args.ready_file,
             log_filter: args.log,
             log_format: args.log_format,

@@ -13,6 +13,7 @@ mod docs;
 mod guard;
 mod health;
 mod ingest;
+mod invites;
 mod list;
 mod node_page;
 mod not_yet;

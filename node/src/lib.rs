@@ -12,6 +12,7 @@ pub mod config;
 pub mod fuzzing;
 pub mod hosting;
 pub mod http;
+pub mod joining;
 pub mod network;
 pub mod process;
 pub mod run;

@@ -11,6 +11,7 @@ use anabranch_actors::store::StoreEngine;
 
 use crate::builder::{NodeBuilder, RunningNode};
 use crate::config::{Config, Overrides};
+use crate::joining;
 use crate::process::data_dir::write_whole;
 use crate::process::logging::{self, LogFormat};
 use crate::process::signals::StopSignals;
@@ -33,13 +34,22 @@ pub struct World {
 }
 
 /// What `run` is asked to do.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RunOptions {
     pub config_file: Option<PathBuf>,
     pub overrides: Overrides,
+    /// An invite, a file that holds one, or `-`.
+    pub join: Option<String>,
     pub ready_file: Option<PathBuf>,
     pub log_filter: String,
     pub log_format: LogFormat,
+}
+
+/// Never shows an invite.
+impl std::fmt::Debug for RunOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunOptions").field("overrides", &self.overrides).finish_non_exhaustive()
+    }
 }
 
 /// Runs a node until it is told to stop.
@@ -48,7 +58,9 @@ pub struct RunOptions {
 /// Why it could not start; its kind decides the exit code.
 pub fn run(options: &RunOptions, world: World) -> Result<(), Failure> {
     logging::start(&options.log_filter, options.log_format)?;
-    let config = Config::load(options.config_file.as_deref(), options.overrides.clone())?;
+    let join = options.join.as_deref().map(joining::read).transpose()?;
+    let overrides = Overrides { join, ..options.overrides.clone() };
+    let config = Config::load(options.config_file.as_deref(), overrides)?;
     actix::System::new().block_on(live(config, options, world))
 }
 

@@ -40,8 +40,10 @@ use anabranch_actors::transport::EventSender;
 use libp2p::Multiaddr;
 use tokio::sync::oneshot;
 
+pub(crate) use address::{split_peer, to_libp2p};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use address_book::fuzz as fuzz_address_book;
+pub(crate) use address_book::{introduce, knows};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use bulk::fuzz as fuzz_bulk_frames;
 pub use config::{SwarmConfig, SwarmLimits};

@@ -11,6 +11,7 @@ use crate::fence::Fence;
 use crate::fingerprint::Tally;
 use crate::hlc::Hlc;
 use crate::id::{Collection, DatasetId, Epoch, Hash, Key, Lineage, PeerId, WriterId};
+use crate::invite::Invite;
 use crate::limits::{COMMIT_ENTRIES_MAX, CONTROL_BYTES_MAX, VALUE_BYTES_MAX, VECTOR_WRITERS_MAX};
 use crate::network_key::NetworkKey;
 use crate::registration::Registration;
@@ -32,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("protocol-frame", frame),
     ("protocol-header", header),
     ("protocol-ids", ids),
+    ("protocol-invite", invite),
     ("protocol-merge-patch", merge_patch),
     ("protocol-network-key", network_key),
     ("protocol-registration", registration),
@@ -250,6 +252,14 @@ fn ids(data: &[u8]) {
     }
     canonical::<Collection>(data);
     let _ = PeerId::from_multihash(data).map(|peer| assert_eq!(peer.to_multihash(), data));
+}
+
+fn invite(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    if let Ok(invite) = Invite::from_text(text) {
+        let plain: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        assert_eq!(invite.to_text(), plain.to_ascii_lowercase(), "one spelling but for case and white space");
+    }
 }
 
 fn network_key(data: &[u8]) {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anabranch_actors::node::{Clock, NodeHandle};
 use anabranch_protocol::id::{DatasetId, Key};
+use anabranch_protocol::network_key::Keyring;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use anabranch_protocol::wire::Kind;
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ pub struct Api {
     pub node: NodeHandle,
     /// Dials and knows addresses.
     pub network: Arc<dyn Network>,
+    /// What an invite passes on.
+    pub network_keys: Keyring,
     /// Tells the time; keys chosen here sort by it.
     pub clock: Arc<dyn Clock>,
     /// Creates and deletes datasets.
