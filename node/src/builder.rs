@@ -1,6 +1,7 @@
 //! Starts a whole node (data directory, network, actors, HTTP) inside a running actix system. `anabranch run` does it through
 //! this; so can an application that embeds a node, with its own store engine or clock.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use anabranch_actors::probe::Probe;
 use anabranch_actors::store::StoreEngine;
 use anabranch_actors::transport::TransportEvent;
 use anabranch_protocol::hlc::WallClock;
+use anabranch_protocol::id::PeerId;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
@@ -17,6 +19,7 @@ use crate::hosting::Hosting;
 use crate::http::{self, Api, BodyBudget, NodePage};
 use crate::joining;
 use crate::network::Network;
+use crate::peering::Peering;
 use crate::process::Failure;
 use crate::process::data_dir::DataDir;
 use crate::process::definitions::Definitions;
@@ -97,13 +100,14 @@ impl NodeBuilder {
         if let Some(invite) = &join {
             joining::join(invite, key.identity().peer(), data_dir.path(), &mut config)?;
         }
+        let peering = Peering::start(data_dir.path())?;
         let incarnation = incarnation::of_dir(data_dir.path())?;
         let listener = http::bind(config.http.addr)
             .map_err(|error| Failure::other(format!("can't serve HTTP on {}", config.http.addr), error))?;
         let addr = listener.local_addr().map_err(|error| Failure::other("can't tell the HTTP address", error))?;
 
         let (events, received) = mpsc::channel(EVENTS_MAX);
-        let network = start_network(&config, &key, &data_dir, events).await?;
+        let network = start_network(&config, &key, &data_dir, peering.disabled(), events).await?;
         let settings = NodeSettings {
             identity: key.identity(),
             incarnation,
@@ -126,6 +130,7 @@ impl NodeBuilder {
             network_keys: config.access.network_keys.clone(),
             clock,
             hosting,
+            peering,
             addr,
             token: config.http.token.clone(),
             data_dir: data_dir.path().to_owned(),
@@ -142,6 +147,7 @@ async fn start_network(
     config: &Config,
     key: &NodeKey,
     data_dir: &DataDir,
+    disabled: BTreeSet<PeerId>,
     events: mpsc::Sender<TransportEvent>,
 ) -> Result<Arc<dyn Network>, Failure> {
     let mut swarm = SwarmConfig::new(key.keypair(), data_dir.path().join(ADDRESS_BOOK_FILE));
@@ -152,6 +158,7 @@ async fn start_network(
     swarm.limits = config.limits.clone();
     swarm.mdns = config.mdns;
     swarm.deny = config.access.deny.iter().copied().collect();
+    swarm.disabled = disabled;
     match swarm::start(swarm, events).await {
         Ok(swarm) => Ok(Arc::new(swarm)),
         Err(error) => Err(Failure::other("can't start the network", error)),

@@ -15,6 +15,7 @@ mod health;
 mod ingest;
 mod invites;
 mod list;
+mod members;
 mod node_page;
 mod not_yet;
 mod operate;

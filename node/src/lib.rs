@@ -14,6 +14,7 @@ pub mod hosting;
 pub mod http;
 pub mod joining;
 pub mod network;
+pub mod peering;
 pub mod process;
 pub mod run;
 pub mod swarm;

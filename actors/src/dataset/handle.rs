@@ -43,7 +43,7 @@ const READ_TRIES: usize = 3;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 const FULL: &str = "no space left on the disk: it is read, and takes no writes until there is room";
 /// How long a status page waits for a dataset.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A dataset of this node, running or not. Cheap to share.
 #[derive(Debug)]

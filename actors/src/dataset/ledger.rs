@@ -28,6 +28,7 @@ use anabranch_protocol::wire::Kind;
 pub use self::forks::Parted;
 use self::widen::Moves;
 pub use self::widen::Widened;
+use super::enrolment::Enrolments;
 use super::identity::directory_identity;
 use super::layout;
 use super::lineage::LineageChoice;
@@ -48,9 +49,6 @@ const META_EPOCH: &str = "epoch";
 const META_ACCEPTED: &str = "accepted";
 const META_LARGE_ROWS: &str = "large_rows";
 const META_REGISTRATION: &str = "registration";
-
-/// Peers that are remembered as enrolled: who may connect may be anybody.
-const ENROLLED_MAX: usize = 8_192;
 
 /// Why a ledger could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -121,8 +119,7 @@ pub struct Ledger {
     mark: Mark,
     log_bytes: u64,
     accepted: bool,
-    /// Peers whose `Hello` was ever accepted.
-    enrolled: BTreeSet<PeerId>,
+    enrolments: Enrolments,
     large_rows: bool,
     parted: Arc<Parted>,
     /// The disk is full: nothing is taken in.
@@ -178,7 +175,7 @@ impl Ledger {
             mark: stored_mark(&*store)?,
             log_bytes: 0,
             accepted: store.get(&layout::meta(META_ACCEPTED))?.is_some(),
-            enrolled: enrolled(&*store)?,
+            enrolments: enrolment::stored(&*store)?,
             large_rows: store.get(&layout::meta(META_LARGE_ROWS))?.is_some(),
             replica: Replica::load(settings, saved),
             store,
@@ -495,34 +492,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records that a peer was accepted: from now on a restart needs a peer's word to go on with its epoch, and the peer is
-    /// enrolled.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn peer_accepted(&mut self, peer: PeerId, now: WallClock) -> Result<(), StoreError> {
-        let room = self.enrolled.len() < ENROLLED_MAX;
-        if self.accepted && (self.enrolled.contains(&peer) || !room) {
-            return Ok(());
-        }
-        self.store.put(&layout::meta(META_ACCEPTED), &[1])?;
-        if room {
-            self.store.put(&layout::enrolled_key(&peer), &layout::sealed(now.0.to_be_bytes().to_vec()))?;
-        }
-        self.store.barrier()?;
-        self.accepted = true;
-        if room {
-            self.enrolled.insert(peer);
-        }
-        Ok(())
-    }
-
-    /// Peers whose `Hello` was ever accepted.
-    #[must_use]
-    pub fn enrolled(&self) -> &BTreeSet<PeerId> {
-        &self.enrolled
-    }
-
     /// Learns what a peer has of our own line.
     ///
     /// # Errors
@@ -685,18 +654,6 @@ fn saved(store: &dyn Store) -> Result<Saved, StoreError> {
     damaged.map_or(Ok(saved), |what| Err(StoreError::Corrupt(what.into())))
 }
 
-fn enrolled(store: &dyn Store) -> Result<BTreeSet<PeerId>, StoreError> {
-    let (mut peers, mut whole) = (BTreeSet::new(), true);
-    store.scan(b"e", b"f", &mut |key, value| {
-        match layout::parse_enrolled(key, value) {
-            Some(peer) => drop(peers.insert(peer)),
-            None => whole = false,
-        }
-        std::ops::ControlFlow::Continue(())
-    })?;
-    if whole { Ok(peers) } else { Err(StoreError::Corrupt("an enrolment fails its checksum".into())) }
-}
-
 /// Reads a store that a fuzzer made up: damage is an error, never a panic.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz_saved(store: &dyn Store) {
@@ -722,6 +679,7 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).ok_or_else(|| StoreError::Corrupt(format!("{name} fails its checksum")))
 }
 
+mod enrolment;
 mod forks;
 mod issue;
 mod memory;

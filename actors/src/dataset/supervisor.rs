@@ -23,6 +23,7 @@ use super::confirmation::{Confirmation, ConfirmationSettings};
 use super::counters::{Counted, Counters};
 use super::damage::{Damage, Damaged};
 use super::death_watch::{ChildEnded, DeathWatch, Ending, look_at};
+use super::enrolment::Enrolments;
 use super::keeper::SupervisorWatch;
 use super::ledger::{Committed, Ledger};
 use super::life::Life;
@@ -190,7 +191,7 @@ struct Opened {
     view: Arc<View>,
     standing: Committed,
     incarnation: Incarnation,
-    enrolled: BTreeSet<PeerId>,
+    enrolments: Enrolments,
     lineage: Lineage,
     /// There is no space to write.
     full: bool,
@@ -256,13 +257,13 @@ impl DatasetSupervisor {
                 Err(_) => return Err(Unopened::Hangs(format!("what the store holds was not read within {limit:?}"))),
             }
             let facts = |ledger: &mut Ledger| {
-                let (replica, enrolled) = (ledger.replica(), ledger.enrolled().clone());
+                let (replica, enrolments) = (ledger.replica(), ledger.enrolments().clone());
                 let (lineage, standing) = (replica.settings().lineage, ledger.nothing_committed());
-                (ledger.view().clone(), standing, ledger.incarnation(), lineage, ledger.is_read_only(), enrolled)
+                (ledger.view().clone(), standing, ledger.incarnation(), lineage, ledger.is_read_only(), enrolments)
             };
             let facts = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
-            let (view, standing, incarnation, lineage, full, enrolled) = facts;
-            Ok(Opened { store, view, standing, incarnation, lineage, full, enrolled })
+            let (view, standing, incarnation, lineage, full, enrolments) = facts;
+            Ok(Opened { store, view, standing, incarnation, lineage, full, enrolments })
         };
         ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| match opened {
             // Paused or restarted meanwhile: the store is closed again.
@@ -303,7 +304,7 @@ impl DatasetSupervisor {
         let generation = self.life.next_generation();
         self.generation = generation;
         self.life.audited.store(true, Ordering::Release);
-        let Opened { store, view, standing, incarnation, lineage, full, enrolled } = opened;
+        let Opened { store, view, standing, incarnation, lineage, full, enrolments } = opened;
         let vector = standing.vector.clone();
         let counters = self.context.counters.clone();
         let transport: SharedTransport = Arc::new(Counted { inner: self.context.transport.clone(), counters: counters.clone() });
@@ -324,7 +325,7 @@ impl DatasetSupervisor {
             wall: node.clock.clone(),
             transport: transport.clone(),
         };
-        let confirmation = Confirmation::new(confirmation, vector.clone(), enrolled, watching(Role::Confirmation)).start();
+        let confirmation = Confirmation::new(confirmation, vector.clone(), enrolments, watching(Role::Confirmation)).start();
         let (applied, vector_now) = watch::channel(vector.clone());
         let (wall, counted) = (node.clock.clone(), counters.clone());
         let oplog = Oplog::new(dataset.clone(), store.clone(), full, wall, applied, counted, watching(Role::Oplog)).start();

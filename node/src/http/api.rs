@@ -17,6 +17,7 @@ use super::body::BodyBudget;
 use super::problem::Problem;
 use crate::hosting::Hosting;
 use crate::network::Network;
+use crate::peering::Peering;
 
 /// The node as HTTP sees it.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// Creates and deletes datasets.
     pub hosting: Hosting,
+    /// Enrols, demotes, disables and removes peers.
+    pub peering: Peering,
     /// Where HTTP really listens.
     pub addr: SocketAddr,
     /// What `Authorization: Bearer` must hold, where a token is set.

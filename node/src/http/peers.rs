@@ -1,10 +1,11 @@
 //! `GET /v1/peers`, and `POST /v1/peers {"address"}`, which dials.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use anabranch_actors::api::{PeerDataset, PeerInfo};
+use anabranch_actors::api::{Enrolments, PeerDataset, PeerInfo};
+use anabranch_protocol::id::{DatasetId, PeerId};
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
@@ -21,6 +22,12 @@ struct Row {
     /// Why nothing at all is synced with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
+    /// By an operator of this node: it is not talked to.
+    disabled: bool,
+    /// Datasets in which `ack=all` waits for it.
+    enrolled: Vec<String>,
+    /// Datasets in which it does not, by an operator's word.
+    demoted: Vec<String>,
     datasets: BTreeMap<String, DatasetRow>,
 }
 
@@ -41,12 +48,35 @@ struct Dial {
 /// Peers that were heard of, and those the address book knows but that were not reached yet.
 pub async fn list(api: Data<Api>) -> HttpResponse {
     let mut known = api.network.peers();
+    let members = Members { disabled: api.peering.disabled(), enrolments: api.node.enrolments().await };
+    // Who is waited for, or kept out, is shown whether anything else is known of it or not.
+    for peer in members.all() {
+        known.entry(peer).or_default();
+    }
     let heard = api.node.peers().await;
-    let mut rows: Vec<_> = heard.into_iter().map(|info| row(known.remove(&info.peer).unwrap_or_default(), info)).collect();
+    let mut rows: Vec<_> =
+        heard.into_iter().map(|info| row(known.remove(&info.peer).unwrap_or_default(), info, &members)).collect();
     let unheard =
         |peer| PeerInfo { peer, connected: false, addresses: Vec::new(), rtt: None, refused: None, datasets: Vec::new() };
-    rows.extend(known.into_iter().map(|(peer, addresses)| row(addresses, unheard(peer))));
+    rows.extend(known.into_iter().map(|(peer, addresses)| row(addresses, unheard(peer), &members)));
     HttpResponse::Ok().json(rows)
+}
+
+/// Whom operators and `Hello`s made a member, or the opposite.
+struct Members {
+    disabled: BTreeSet<PeerId>,
+    enrolments: BTreeMap<DatasetId, Enrolments>,
+}
+
+impl Members {
+    fn all(&self) -> BTreeSet<PeerId> {
+        let enrolled = self.enrolments.values().flat_map(|enrolments| &enrolments.enrolled);
+        self.disabled.iter().chain(enrolled).copied().collect()
+    }
+
+    fn datasets(&self, has: impl Fn(&Enrolments) -> bool) -> Vec<String> {
+        self.enrolments.iter().filter(|(_, enrolments)| has(enrolments)).map(|(dataset, _)| dataset.to_string()).collect()
+    }
 }
 
 /// The peer shows in the list once it is connected; that the address was taken is all that is known now.
@@ -60,7 +90,7 @@ pub async fn dial(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
 }
 
 /// `known` is where the network would dial; where it knows nothing, what the peer says of itself.
-fn row(known: Vec<String>, peer: PeerInfo) -> Row {
+fn row(known: Vec<String>, peer: PeerInfo, members: &Members) -> Row {
     let dataset = |dataset: PeerDataset| DatasetRow {
         state: dataset.state.as_str(),
         lag_commits: dataset.lag_commits,
@@ -74,6 +104,9 @@ fn row(known: Vec<String>, peer: PeerInfo) -> Row {
         // Whole microseconds: more digits would be noise.
         rtt_ms: peer.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
         refused: peer.refused,
+        disabled: members.disabled.contains(&peer.peer),
+        enrolled: members.datasets(|enrolments| enrolments.enrolled.contains(&peer.peer)),
+        demoted: members.datasets(|enrolments| enrolments.demoted.contains(&peer.peer)),
         datasets: peer.datasets.into_iter().map(|(id, state)| (id.to_string(), dataset(state))).collect(),
     }
 }

@@ -4,7 +4,7 @@ use actix_web::web::{ServiceConfig, delete, get, patch, post, put, resource, to}
 use actix_web::{Resource, Route};
 
 use super::not_yet::{no_such_method, no_such_path, not_yet};
-use super::{batch, collections, datasets, docs, health, ingest, invites, list, node_page, operate, peers};
+use super::{batch, collections, datasets, docs, health, ingest, invites, list, members, node_page, operate, peers};
 
 /// Adds the API's paths to an application.
 pub fn configure(app: &mut ServiceConfig) {
@@ -19,7 +19,10 @@ pub fn configure(app: &mut ServiceConfig) {
     path("/v1/node", vec![get().to(node_page::show)]);
     path("/v1/invites", vec![post().to(invites::make)]);
     path("/v1/peers", vec![get().to(peers::list), post().to(peers::dial)]);
-    path("/v1/peers/{peer}", vec![delete().to(not_yet)]);
+    path("/v1/peers/{peer}", vec![delete().to(members::remove)]);
+    path("/v1/peers/{peer}/enrol", vec![post().to(members::enrol)]);
+    path("/v1/peers/{peer}/demote", vec![post().to(members::demote)]);
+    path("/v1/peers/{peer}/disable", vec![post().to(members::disable)]);
     path("/v1/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
     path("/v1/datasets", vec![get().to(datasets::list), post().to(datasets::create)]);
     path("/v1/datasets/{d}", vec![get().to(datasets::show), delete().to(datasets::delete)]);

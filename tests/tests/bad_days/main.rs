@@ -11,6 +11,7 @@ mod fences;
 mod forks;
 mod hostile;
 mod hosting;
+mod invites;
 mod kills;
 mod lineage;
 mod lines;
