@@ -3,15 +3,19 @@
 mod client;
 mod config;
 mod dataset;
+mod demo;
 mod doctor;
 mod documents;
 mod invite;
 mod keygen;
 mod load;
 mod network_key;
+mod peers;
 mod query;
+mod status;
 mod tables;
 mod transfer;
+mod wish;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,12 +40,16 @@ Examples:
   anabranch run                                   a node with the dataset `primary`; prints how to start a second one
   anabranch run --peer /ip4/192.0.2.1/tcp/4001    the same, in sync with that peer
   anabranch put orders o-1 '{\"total\": 12}'        write a document; get, list, patch, delete, import, export work alike
-  anabranch status                                what a running node holds";
+  anabranch status                                what a running node holds
+  anabranch invite | ssh there anabranch run --join -
+  anabranch demo                                  three nodes to look at";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node until Ctrl-C or SIGTERM.
     Run(RunArgs),
+    /// Run three nodes with three datasets and sample load, to look at.
+    Demo(demo::DemoArgs),
     /// Make a node identity and print its peer id.
     Keygen(keygen::KeygenArgs),
     /// Make a key for a private network.
@@ -50,8 +58,8 @@ enum Command {
     Invite(invite::InviteArgs),
     /// Show a running node and its datasets.
     Status(query::QueryArgs),
-    /// Show the peers of a running node and how far each dataset is apart.
-    Peers(query::QueryArgs),
+    /// Show the peers of a running node and how far each dataset is apart; or enrol, demote, disable, remove one.
+    Peers(peers::PeersArgs),
     /// Show the datasets of a running node.
     Datasets(query::QueryArgs),
     /// Create, delete, pause, resume or restart a dataset of a running node.
@@ -156,11 +164,12 @@ pub fn main(world: World) -> ExitCode {
 fn dispatch(command: Command, world: World) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run(&args.into(), world),
+        Command::Demo(args) => demo::demo(&args, &world),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::NetworkKey(args) => network_key::network_key(&args),
         Command::Invite(args) => invite::invite(&args),
         Command::Status(args) => query::status(&args),
-        Command::Peers(args) => query::peers(&args),
+        Command::Peers(args) => peers::peers(&args),
         Command::Datasets(args) => query::datasets(&args),
         Command::Dataset(args) => dataset::dataset(&args),
         Command::Get(args) => documents::get(&args),
@@ -210,6 +219,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has none", command.get_name());
+        }
     }
 
     #[test]

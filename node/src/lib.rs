@@ -7,6 +7,7 @@
 pub mod builder;
 pub mod cli;
 pub mod config;
+pub mod demo;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -6,7 +6,6 @@
 //!
 //! The ledger blocks on the disk, so it lives on its dataset's own store thread ([`super::store_thread`]).
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use anabranch_protocol::coverage::Coverages;
 use anabranch_protocol::fence::{Fences, control_collection};
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::{Hlc, WallClock};
-use anabranch_protocol::id::{Collection, Epoch, Incarnation, Key, Lineage, PeerId, WriterId};
+use anabranch_protocol::id::{Collection, Epoch, Incarnation, Key, Lineage, WriterId};
 use anabranch_protocol::replica::{
     Line, ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest,
     WriterState, Written,

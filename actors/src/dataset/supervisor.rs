@@ -3,14 +3,13 @@
 //! Restarts back off exponentially. Past the budget the dataset is `failed`, says why, and is tried again slowly. Callers see the
 //! dataset's gate: they wait while it opens, and get a typed error while it is down; never a hang.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
+use anabranch_protocol::id::{DatasetId, Incarnation, Lineage};
 use anabranch_protocol::replica::ReplicaSettings;
 use anabranch_protocol::vector::VersionVector;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use anabranch_actors::api::{Enrolments, PeerDataset, PeerInfo};
@@ -85,6 +86,11 @@ pub async fn dial(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
     let Dial { address } = serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("the body is not {{\"address\": MULTIADDR}}: {error}")))?;
     let parsed = crate::config::multiaddr(&address).map_err(|why| Problem::bad_request(format!("{address}: {why}")))?;
+    let named = crate::swarm::split_peer(&parsed).1;
+    if api.peering.disabled().iter().any(|peer| named.is_some() && crate::swarm::to_libp2p(*peer) == named) {
+        let detail = "that peer is disabled on this node: `anabranch peers enrol` lets it in again";
+        return Err(Problem::new(StatusCode::CONFLICT, "peer-disabled", "The peer is disabled", detail));
+    }
     api.network.dial(&parsed).map_err(|why| Problem::bad_request(format!("{address}: {why}")))?;
     Ok(HttpResponse::Accepted().json(serde_json::json!({ "address": address })))
 }

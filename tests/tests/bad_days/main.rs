@@ -15,6 +15,7 @@ mod invites;
 mod kills;
 mod lineage;
 mod lines;
+mod members;
 mod old_peer;
 mod overload;
 mod quic;
