@@ -14,6 +14,7 @@ pub use anabranch_protocol::coverage::{RegistrationRefusal, Standing as Coverage
 pub use crate::dataset::aside::{DropAsideError, SetAside};
 pub use crate::dataset::counters::{Counts, MessageBytes};
 pub use crate::dataset::enrolment::Enrolments;
+pub use crate::dataset::ledger::RowAudit;
 pub use crate::dataset::lineage::LineageSetting;
 pub use crate::dataset::supervisor::Order;
 
@@ -140,6 +141,8 @@ pub struct DatasetContents {
     pub refused_commits: u64,
     /// What it has in common with those it syncs with; zero while it is open to all.
     pub lineage: Lineage,
+    /// How the audit of its rows in the background stands.
+    pub row_audit: RowAudit,
 }
 
 /// A writer whose commits wait for this node's clock.

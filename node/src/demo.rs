@@ -16,8 +16,9 @@ use anabranch_protocol::value::Value;
 use serde_json::{Value as Json, json};
 use tokio::task::JoinHandle;
 
-use crate::builder::{NodeBuilder, RunningNode};
-use crate::config::{Config, ConfigError, Overrides};
+use crate::builder::NodeBuilder;
+use crate::config::{ConfigError, Overrides};
+use crate::node::Node;
 use crate::process::Failure;
 use crate::process::data_dir::{DataDir, write_whole};
 use crate::process::logging::{self, LogFormat};
@@ -85,7 +86,7 @@ async fn live(dir: &Path, temporary: bool, options: &DemoOptions, world: &World)
         say("\nstopping");
     }
     tasks.iter().for_each(JoinHandle::abort);
-    let stopping = futures::future::join_all(nodes.into_iter().map(RunningNode::stop));
+    let stopping = futures::future::join_all(nodes.into_iter().map(Node::stop));
     tokio::select! {
         _ = stopping => {}
         () = signals.abort_on_second() => {}
@@ -93,12 +94,12 @@ async fn live(dir: &Path, temporary: bool, options: &DemoOptions, world: &World)
     started.map(drop)
 }
 
-fn handles(nodes: &[RunningNode]) -> Vec<NodeHandle> {
+fn handles(nodes: &[Node]) -> Vec<NodeHandle> {
     nodes.iter().map(|node| node.handle().clone()).collect()
 }
 
 /// Starts them one after the other; those that run are in `nodes` whatever comes of the next.
-async fn start_all(nodes: &mut Vec<RunningNode>, dir: &Path, port: u16, world: &World) -> Result<(), Failure> {
+async fn start_all(nodes: &mut Vec<Node>, dir: &Path, port: u16, world: &World) -> Result<(), Failure> {
     let key_file = dir.join("network.key");
     if !key_file.exists() {
         let key = format!("{}\n", NetworkKey::new(rand::random()).to_text());
@@ -115,8 +116,7 @@ async fn start_all(nodes: &mut Vec<RunningNode>, dir: &Path, port: u16, world: &
             datasets: flags()?,
             ..Overrides::default()
         };
-        let config = Config::load(None, overrides)?;
-        let builder = NodeBuilder::new(config, world.engine.clone()).clock(world.clock.clone());
+        let builder = NodeBuilder::of_process(None, overrides).engine(world.engine.clone()).clock(world.clock.clone());
         let started = builder.disk_patience(world.disk_patience).probe(world.probe.clone()).start().await;
         nodes.push(started.map_err(|failure| match failure {
             Failure::Other(why) if port != 0 => Failure::Other(format!("{why}. `anabranch demo --port 0` takes free ports")),
@@ -136,7 +136,7 @@ fn flags() -> Result<Vec<crate::config::DatasetFlag>, ConfigError> {
 }
 
 /// What `anabranch invite` would print.
-fn invite(node: &RunningNode, world: &World) -> Invite {
+fn invite(node: &Node, world: &World) -> Invite {
     let bare = |address: &String| address.split("/p2p/").next().unwrap_or_default().to_owned();
     Invite {
         peer: node.handle().peer_id(),
@@ -149,7 +149,7 @@ fn invite(node: &RunningNode, world: &World) -> Invite {
 }
 
 /// A task for each node and dataset. None outlives the demo.
-fn load(nodes: &[RunningNode]) -> Vec<JoinHandle<()>> {
+fn load(nodes: &[Node]) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
     for (node, name) in nodes.iter().zip(NODES) {
         for (dataset, _, collection, rate) in DATASETS {
@@ -191,9 +191,9 @@ fn sample(node: &str, dataset: &DatasetId, number: u64) -> Option<Op> {
     Some(Op::Put { key: Key::new(&format!("{node}-{:04}", number % ORDERS)).ok()?, value: value(&order)? })
 }
 
-fn guide(nodes: &[RunningNode], dir: &Path, temporary: bool) -> String {
+fn guide(nodes: &[Node], dir: &Path, temporary: bool) -> String {
     let mut lines = vec!["Three nodes, in sync over loopback; the last two joined the first by an invite:".to_owned()];
-    let urls: Vec<_> = nodes.iter().map(|node| format!("http://{}", node.page().http)).collect();
+    let urls: Vec<_> = nodes.iter().map(|node| format!("http://{}", node.page().http.unwrap_or_default())).collect();
     lines.extend(NODES.iter().zip(&urls).map(|(name, url)| format!("  {name:<8} {url}")));
     let kinds: Vec<_> = DATASETS.iter().map(|(name, kind, collection, _)| format!("{name} ({kind}, {collection})")).collect();
     lines.push(format!("Each writes samples into {}.", kinds.join(", ")));

@@ -20,7 +20,7 @@ impl NodeHandle {
     /// # Errors
     /// [`EnrolmentError`].
     pub async fn set_enrolled(&self, dataset: &DatasetId, peer: PeerId, enrolled: bool) -> Result<(), EnrolmentError> {
-        self.find(dataset)?.set_enrolled(peer, enrolled).await
+        self.datasets.find(dataset)?.set_enrolled(peer, enrolled).await
     }
 
     /// Who is enrolled in each dataset that runs, and who was demoted.

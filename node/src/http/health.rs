@@ -6,13 +6,22 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use anabranch_actors::api::{DatasetInfo, DatasetState};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::problem::Problem;
 
 /// How long a health check waits for datasets.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How the node is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HealthPage {
+    /// `healthy`, `degraded` or `unhealthy`.
+    health: &'static str,
+    why: Vec<String>,
+}
 
 /// How the node is, and why it isn't better.
 struct Health {
@@ -21,15 +30,25 @@ struct Health {
     not_running: Vec<String>,
 }
 
+/// How the node is: `healthy`, `degraded` or `unhealthy`, and why. The process runs if it is answered.
+#[utoipa::path(
+    get, path = "/healthz", tag = "node",
+    responses((status = 200, body = HealthPage)),
+)]
 pub async fn alive(api: Data<Api>) -> HttpResponse {
     let health = Health::ask(&api).await;
-    HttpResponse::Ok().json(json!({ "health": health.word, "why": health.why }))
+    HttpResponse::Ok().json(HealthPage { health: health.word, why: health.why })
 }
 
+/// Whether every enabled dataset runs.
+#[utoipa::path(
+    get, path = "/readyz", tag = "node",
+    responses((status = 200, body = HealthPage), (status = 503, description = "Not every dataset runs", body = serde_json::Value, content_type = "application/problem+json")),
+)]
 pub async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
     let health = Health::ask(&api).await;
     if health.not_running.is_empty() {
-        return Ok(HttpResponse::Ok().json(json!({ "health": health.word, "why": health.why })));
+        return Ok(HttpResponse::Ok().json(HealthPage { health: health.word, why: health.why }));
     }
     let detail = format!("not running: {}", health.why.join("; "));
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not every dataset runs", detail)

@@ -12,8 +12,9 @@ use anabranch_protocol::id::{DatasetId, Lineage};
 use anabranch_protocol::invite::{INVITE_ADDRESSES_MAX, Invite};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::{Api, body};
@@ -28,15 +29,39 @@ const EXPIRES_IN_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 /// How long datasets are waited for: what one that does not answer has as its lineage, `Hello` tells too.
 const LINEAGES_TIMEOUT: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Default, Deserialize)]
+/// How long, and from where.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Ask {
-    /// A span such as `1h`, seconds, or `never`.
+#[schema(as = InviteWish)]
+pub struct Ask {
+    /// A span such as `1h`, or `never`; a number counts seconds. A day without it.
+    #[schema(value_type = Option<String>)]
     expires_in: Option<Json>,
     /// Where else the node is reached, from beyond a router say; they come first.
     addresses: Vec<String>,
 }
 
+/// An invite: a secret that lets another node join.
+#[derive(Serialize, ToSchema)]
+pub struct InvitePage {
+    invite: String,
+    peer_id: String,
+    /// What it names, as multiaddrs.
+    addresses: Vec<String>,
+    /// RFC 3339; null where it does not expire.
+    expires_at: Option<String>,
+    /// Whether it holds one.
+    network_key: bool,
+    /// It names loopback alone.
+    this_machine_only: bool,
+}
+
+/// Makes a string that lets another node join.
+#[utoipa::path(
+    post, path = "/v1/invites", tag = "node",
+    request_body = Option<Ask>,
+    responses((status = 200, body = InvitePage)),
+)]
 pub async fn make(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let body = body::read(&request, &mut payload, BODY_MAX, &api.bodies).await?;
     let ask: Ask = if body.is_empty() { Ok(Ask::default()) } else { serde_json::from_slice(&body) }
@@ -55,14 +80,14 @@ pub async fn make(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
     };
     tracing::info!(expires = expires_at.map_or_else(|| "never".to_owned(), rfc3339), "an invite was made");
     let whole = addresses.iter().map(|address| format!("{address}/p2p/{}", invite.peer));
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(json!({
-        "invite": invite.to_text(),
-        "peer_id": invite.peer.to_string(),
-        "addresses": whole.collect::<Vec<_>>(),
-        "expires_at": expires_at.map(rfc3339),
-        "network_key": invite.network_key.is_some(),
-        "this_machine_only": addresses.iter().all(is_loopback),
-    })))
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(InvitePage {
+        invite: invite.to_text(),
+        peer_id: invite.peer.to_string(),
+        addresses: whole.collect(),
+        expires_at: expires_at.map(rfc3339),
+        network_key: invite.network_key.is_some(),
+        this_machine_only: addresses.iter().all(is_loopback),
+    }))
 }
 
 fn millis(span: Duration) -> u64 {
@@ -141,6 +166,7 @@ async fn lineages(api: &Api) -> BTreeMap<DatasetId, Lineage> {
 #[cfg(test)]
 mod tests {
     use actix_web::ResponseError as _;
+    use serde_json::json;
 
     use super::*;
 

@@ -8,14 +8,15 @@ use actix_web::{HttpRequest, HttpResponse};
 use anabranch_actors::api::{Enrolments, PeerDataset, PeerInfo};
 use anabranch_protocol::id::{DatasetId, PeerId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::{Api, body};
 
 const DIAL_BODY_MAX: usize = 4 << 10;
 
-#[derive(Debug, Serialize)]
-struct Row {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PeerRow {
     peer_id: String,
     connected: bool,
     addresses: Vec<String>,
@@ -29,24 +30,28 @@ struct Row {
     enrolled: Vec<String>,
     /// Datasets in which it does not, by an operator's word.
     demoted: Vec<String>,
-    datasets: BTreeMap<String, DatasetRow>,
+    datasets: BTreeMap<String, PeerDatasetRow>,
 }
 
-#[derive(Debug, Serialize)]
-struct DatasetRow {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PeerDatasetRow {
     state: &'static str,
     lag_commits: u64,
     lag_seconds: f64,
     reason: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Dial {
+pub struct Dial {
     address: String,
 }
 
 /// Peers that were heard of, and those the address book knows but that were not reached yet.
+#[utoipa::path(
+    get, path = "/v1/peers", tag = "peers",
+    responses((status = 200, body = Vec<PeerRow>)),
+)]
 pub async fn list(api: Data<Api>) -> HttpResponse {
     let mut known = api.network.peers();
     let members = Members { disabled: api.peering.disabled(), enrolments: api.node.enrolments().await };
@@ -81,6 +86,11 @@ impl Members {
 }
 
 /// The peer shows in the list once it is connected; that the address was taken is all that is known now.
+#[utoipa::path(
+    post, path = "/v1/peers", tag = "peers",
+    request_body = Dial,
+    responses((status = 202, description = "It is dialed, now and again", body = Dial)),
+)]
 pub async fn dial(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let body = body::read(&request, &mut payload, DIAL_BODY_MAX, &api.bodies).await?;
     let Dial { address } = serde_json::from_slice(&body)
@@ -92,18 +102,18 @@ pub async fn dial(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
         return Err(Problem::new(StatusCode::CONFLICT, "peer-disabled", "The peer is disabled", detail));
     }
     api.network.dial(&parsed).map_err(|why| Problem::bad_request(format!("{address}: {why}")))?;
-    Ok(HttpResponse::Accepted().json(serde_json::json!({ "address": address })))
+    Ok(HttpResponse::Accepted().json(Dial { address }))
 }
 
 /// `known` is where the network would dial; where it knows nothing, what the peer says of itself.
-fn row(known: Vec<String>, peer: PeerInfo, members: &Members) -> Row {
-    let dataset = |dataset: PeerDataset| DatasetRow {
+fn row(known: Vec<String>, peer: PeerInfo, members: &Members) -> PeerRow {
+    let dataset = |dataset: PeerDataset| PeerDatasetRow {
         state: dataset.state.as_str(),
         lag_commits: dataset.lag_commits,
         lag_seconds: dataset.lag.as_secs_f64(),
         reason: dataset.reason,
     };
-    Row {
+    PeerRow {
         peer_id: peer.peer.to_string(),
         connected: peer.connected,
         addresses: if known.is_empty() { peer.addresses } else { known },
