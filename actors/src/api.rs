@@ -14,8 +14,11 @@ pub use anabranch_protocol::coverage::{RegistrationRefusal, Standing as Coverage
 pub use crate::dataset::aside::{DropAsideError, SetAside};
 pub use crate::dataset::counters::{Counts, MessageBytes};
 pub use crate::dataset::enrolment::Enrolments;
+pub use crate::dataset::histogram::{BOUNDS_MICROS, Distribution, Histogram};
 pub use crate::dataset::ledger::RowAudit;
 pub use crate::dataset::lineage::LineageSetting;
+pub use crate::dataset::measures::{Measured, Queue};
+pub use crate::dataset::sample::{DatasetSample, PeerSample, Peers, RESTARTS_WINDOW, Waiting};
 pub use crate::dataset::supervisor::Order;
 
 /// Where a write has to be durable before it is answered, beside here.

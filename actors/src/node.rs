@@ -34,8 +34,8 @@ use self::hosting::Hosting;
 pub(crate) use self::hosting::News;
 use self::router::{AskPeers, Event, Node};
 use crate::api::{
-    Ack, AfterError, CollectionInfo, Confirmed, DatasetError, DatasetInfo, Document, LineageSetting, ListQuery, Listing,
-    PeerInfo, RegistrationError, WriteError,
+    Ack, AfterError, CollectionInfo, Confirmed, DatasetError, DatasetInfo, DatasetSample, Document, LineageSetting, ListQuery,
+    Listing, PeerInfo, RegistrationError, WriteError,
 };
 use crate::dataset::DatasetHandle;
 use crate::probe::Probe;
@@ -185,6 +185,24 @@ impl NodeHandle {
         all
     }
 
+    /// What is seen now of each dataset that is meant to run, by name. Takes no longer than about `patience` twice, whatever state they
+    /// are in; what was not answered by then is left out.
+    pub async fn samples(&self, patience: Duration) -> Vec<DatasetSample> {
+        let handles = self.datasets.all();
+        join_all(handles.iter().map(|dataset| dataset.sample(patience))).await
+    }
+
+    /// The datasets that are known and not meant to run.
+    #[must_use]
+    pub fn disabled(&self) -> Vec<DatasetInfo> {
+        self.datasets.disabled()
+    }
+
+    /// Peers heard of since the start, without how they stand; none where the node does not answer within `patience`.
+    pub async fn peers_heard_of(&self, patience: Duration) -> Option<Vec<PeerInfo>> {
+        tokio::time::timeout(patience, self.node.send(AskPeers)).await.ok()?.ok()
+    }
+
     /// The names of the datasets that are meant to run.
     #[must_use]
     pub fn enabled(&self) -> Vec<DatasetId> {
@@ -267,7 +285,10 @@ impl NodeHandle {
         ack: Ack,
         patience: Duration,
     ) -> Result<Confirmed, DatasetError> {
-        Ok(self.actors(dataset)?.confirmed(token, collections, ack, patience).await)
+        let handle = self.actors(dataset)?;
+        let confirmed = handle.confirmed(token, collections, ack, patience).await;
+        handle.counters().measures.waited(confirmed.enough);
+        Ok(confirmed)
     }
 
     /// Waits until a write of any node to `collection` has arrived here, at most `patience`.

@@ -16,6 +16,8 @@ use anabranch_protocol::invite::Invite;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, ConfigError, DatasetFlag, Overrides};
+#[cfg(feature = "http")]
+use crate::disk::Disk;
 use crate::hosting::Hosting;
 #[cfg(feature = "http")]
 use crate::http::{self, Api, BodyBudget};
@@ -276,6 +278,9 @@ async fn serve(mut node: Node, clock: Arc<dyn Clock>, listener: Option<std::net:
         addr,
         token: node.config.http.token.clone(),
         data_dir: node.data_dir.path().to_owned(),
+        health: node.config.health.clone(),
+        disk: Disk::of(node.data_dir.path()),
+        metrics: Arc::default(),
         started: node.started,
         bodies: BodyBudget::default(),
         stopping,

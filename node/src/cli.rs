@@ -1,6 +1,6 @@
 //! The command line.
 
-mod client;
+pub(crate) mod client;
 mod config;
 mod dataset;
 mod demo;
@@ -16,6 +16,9 @@ mod status;
 mod tables;
 mod transfer;
 mod wish;
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use transfer::{fuzz_cells, fuzz_import};
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -5,6 +5,7 @@
 
 mod access;
 mod dataset_flag;
+mod health;
 mod limits;
 mod load;
 mod new_dataset;
@@ -33,6 +34,7 @@ use crate::swarm::SwarmLimits;
 pub use access::STORED_KEY_FILE;
 pub(crate) use access::warn_if_shared;
 pub use dataset_flag::DatasetFlag;
+pub use health::HealthLimits;
 pub use new_dataset::NewDataset;
 use page::{DatasetPage, EVERYTHING, Page};
 pub use reach::multiaddr;
@@ -82,6 +84,8 @@ pub struct Config {
     pub cache_bytes: u64,
     /// The HTTP API.
     pub http: HttpConfig,
+    /// Past what the node calls itself degraded.
+    pub health: HealthLimits,
     /// Datasets that run; never empty.
     pub datasets: BTreeMap<DatasetId, DatasetSettings>,
     /// Datasets that are named and don't run.
@@ -162,6 +166,7 @@ impl Config {
             )));
         }
         let limits = limits::limits(&page.limits)?;
+        let health = health::health(&page.health, limits.connections_max)?;
         Ok(Self {
             data_dir: page.data_dir,
             listen,
@@ -173,6 +178,7 @@ impl Config {
             max_clock_skew: page.max_clock_skew,
             cache_bytes: page.cache_bytes.0,
             http,
+            health,
             datasets,
             disabled,
             multi_dataset: page.features.multi_dataset,
@@ -193,6 +199,19 @@ pub(crate) fn fuzz_page(text: &str) {
         assert!(config.cache_bytes >= CACHE_BYTES_MIN * config.datasets.len() as u64);
         assert!(config.http.addr.ip().is_loopback(), "beyond loopback it asks for a token");
     }
+}
+
+/// A definition of a dataset that was created at run time: what is accepted is accepted at the next start, as the same.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_definition(bytes: &[u8]) {
+    let Ok(definition) = serde_json::from_slice(bytes) else { return };
+    let Ok(new) = NewDataset::judge(definition) else { return };
+    let written = serde_json::to_vec_pretty(&new.definition).expect("JSON is written");
+    let read = serde_json::from_slice(&written).expect("and read");
+    let again = NewDataset::judge(read).expect("what was accepted is");
+    assert_eq!((&again.dataset, &again.definition), (&new.dataset, &new.definition));
+    assert_eq!(format!("{:?}", again.settings), format!("{:?}", new.settings));
+    assert!(again.settings.registration.is_valid() && again.settings.collections_max.is_valid());
 }
 
 /// What a flag says can be said again.

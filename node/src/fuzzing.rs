@@ -1,9 +1,9 @@
-//! What fuzzers feed: configuration, flags, files of the data directory, framing and HTTP bodies, with what must hold of
-//! whatever is accepted.
+//! What fuzzers feed: configuration, flags, files of the data directory and of imports, framing, and HTTP requests, with what must
+//! hold of whatever is accepted.
 //!
 //! `tests/fuzz` runs the targets under libFuzzer; its corpora are replayed by this module's tests.
 
-use crate::{config, http, process, swarm};
+use crate::{cli, config, http, process, swarm};
 
 /// A decoder under test: what its corpus is called, and what is run.
 pub type Target = (&'static str, fn(&[u8]));
@@ -13,11 +13,18 @@ pub const TARGETS: &[Target] = &[
     ("node-address-book", swarm::fuzz_address_book),
     ("node-batch", http::fuzz_batch),
     ("node-bulk-frames", swarm::fuzz_bulk_frames),
+    ("node-cells", |data| text(data, cli::fuzz_cells)),
     ("node-config", |data| text(data, config::fuzz_page)),
+    ("node-control", swarm::fuzz_control),
     ("node-dataset-flag", |data| text(data, config::fuzz_dataset_flag)),
+    ("node-definition", config::fuzz_definition),
     ("node-identity", process::fuzz_identity),
+    ("node-import", cli::fuzz_import),
+    ("node-incarnation", |data| text(data, process::fuzz_incarnation)),
     ("node-ingest", http::fuzz_ingest),
     ("node-multiaddr", |data| text(data, config::fuzz_multiaddr)),
+    ("node-path", |data| text(data, http::fuzz_path)),
+    ("node-request", http::fuzz_request),
 ];
 
 fn text(data: &[u8], run: fn(&str)) {

@@ -10,12 +10,15 @@ mod body;
 mod collections;
 mod datasets;
 mod docs;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod guard;
 mod health;
 mod ingest;
 mod invites;
 mod list;
 mod members;
+mod metrics;
 mod node_page;
 mod not_yet;
 mod openapi;
@@ -40,7 +43,11 @@ pub use body::BodyBudget;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use batch::fuzz as fuzz_batch;
 #[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzzing::fuzz as fuzz_request;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use ingest::fuzz as fuzz_ingest;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use target::fuzz as fuzz_path;
 
 /// One core answers HTTP; the other belongs to datasets and the network.
 const WORKERS: usize = 1;
@@ -92,17 +99,18 @@ pub fn serve(listener: TcpListener, api: impl FnOnce(SocketAddr, watch::Receiver
     let addr = listener.local_addr()?;
     let (stop, stopping) = watch::channel(false);
     let api = web::Data::new(api(addr, stopping));
-    let server: Server =
-        HttpServer::new(move || App::new().app_data(api.clone()).wrap(from_fn(guard::admit)).configure(routes::configure))
-            .workers(WORKERS)
-            .max_connections(CONNECTIONS_MAX)
-            .backlog(BACKLOG)
-            .client_request_timeout(HEADERS_TIMEOUT)
-            .keep_alive(KEEP_ALIVE)
-            .shutdown_timeout(STOP_TIMEOUT_SECONDS)
-            .disable_signals()
-            .listen(listener)?
-            .run();
+    let server: Server = HttpServer::new(move || {
+        App::new().app_data(api.clone()).wrap(from_fn(guard::admit)).wrap(from_fn(metrics::count)).configure(routes::configure)
+    })
+    .workers(WORKERS)
+    .max_connections(CONNECTIONS_MAX)
+    .backlog(BACKLOG)
+    .client_request_timeout(HEADERS_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(STOP_TIMEOUT_SECONDS)
+    .disable_signals()
+    .listen(listener)?
+    .run();
     let handle = server.handle();
     actix_web::rt::spawn(async move {
         if let Err(error) = server.await {

@@ -36,19 +36,27 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "cli")]
 pub mod demo;
+#[cfg(feature = "http")]
+mod disk;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(feature = "http")]
+pub mod health;
 pub mod hosting;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod joining;
+#[cfg(feature = "http")]
+pub mod metrics;
 pub mod network;
 mod node;
 pub mod peering;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod run;
+#[cfg(feature = "http")]
+mod seen;
 pub mod swarm;
 
 pub use builder::{NodeBuilder, SystemClock};

@@ -11,7 +11,7 @@ use anabranch_protocol::wire::{Announce, Request, Response};
 use futures::future::{BoxFuture, ready};
 use libp2p::Multiaddr;
 
-use crate::swarm::SwarmHandle;
+use crate::swarm::{Counters, SwarmHandle};
 
 /// A network that a node is started with.
 pub trait Network: Send + Sync + fmt::Debug {
@@ -33,6 +33,10 @@ pub trait Network: Send + Sync + fmt::Debug {
     fn forget(&self, peer: PeerId) -> Result<(), String>;
     /// Refuses to talk to a peer from now on, and tells it so; or no more.
     fn set_disabled(&self, peer: PeerId, disabled: bool);
+    /// Numbers for metrics, where it keeps any.
+    fn counters(&self) -> Option<Arc<Counters>> {
+        None
+    }
     /// Closes listeners and connections.
     fn shutdown(&self) -> BoxFuture<'static, ()>;
 }
@@ -55,6 +59,9 @@ impl Network for SwarmHandle {
     }
     fn set_disabled(&self, peer: PeerId, disabled: bool) {
         Self::set_disabled(self, peer, disabled);
+    }
+    fn counters(&self) -> Option<Arc<Counters>> {
+        Some(Self::counters(self))
     }
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         let swarm = self.clone();

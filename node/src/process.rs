@@ -12,7 +12,7 @@ pub mod logging;
 pub mod signals;
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use identity::fuzz as fuzz_identity;
+pub(crate) use {identity::fuzz as fuzz_identity, incarnation::fuzz as fuzz_incarnation};
 
 use std::process::ExitCode;
 

@@ -44,11 +44,11 @@ pub(crate) use address::{split_peer, to_libp2p};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use address_book::fuzz as fuzz_address_book;
 pub(crate) use address_book::{introduce, knows};
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use bulk::fuzz as fuzz_bulk_frames;
 pub use config::{SwarmConfig, SwarmLimits};
 pub use counters::{Counters, MessageKind};
 pub use handle::{PeerView, SwarmHandle};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use {bulk::fuzz as fuzz_bulk_frames, control::fuzz as fuzz_control};
 
 /// How long the thread waits for a write of the address book that hangs.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(1);

@@ -5,21 +5,26 @@
 //! module's tests.
 
 use crate::codec::{self, DecodeError};
-use crate::commit::{Change, Draft, Frame, FrameError, Header, Identity, Section};
+use crate::commit::{Change, Commit, Draft, ForkProof, Forks, Frame, FrameError, Header, Identity, Section};
 use crate::confirmation::SignedStatement;
+use crate::conflict::Stamp;
 use crate::fence::Fence;
 use crate::fingerprint::Tally;
+use crate::handshake;
 use crate::hlc::Hlc;
 use crate::id::{Collection, DatasetId, Epoch, Hash, Key, Lineage, PeerId, WriterId};
 use crate::invite::Invite;
-use crate::limits::{COMMIT_ENTRIES_MAX, CONTROL_BYTES_MAX, VALUE_BYTES_MAX, VECTOR_WRITERS_MAX};
+use crate::limits::{
+    COMMIT_ENTRIES_MAX, CONTROL_BYTES_MAX, FORK_PROOF_BYTES_MAX, FORKS_MAX, HELLO_DATASETS_MAX, REASON_BYTES_MAX, SEQ_MAX,
+    VALUE_BYTES_MAX, VECTOR_WRITERS_MAX,
+};
 use crate::network_key::NetworkKey;
 use crate::registration::Registration;
 use crate::replica::{Effects, parse_record_key};
 use crate::token::Token;
 use crate::value::{self, Value};
 use crate::vector::VersionVector;
-use crate::wire::{Announce, Request, Response};
+use crate::wire::{Announce, Hello, Kind, Request, Response};
 
 /// A decoder under test: what its corpus is called, and what is run.
 pub type Target = (&'static str, fn(&[u8]));
@@ -30,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("protocol-commit", commit),
     ("protocol-effects", effects),
     ("protocol-fence", fence),
+    ("protocol-fork", fork),
     ("protocol-frame", frame),
     ("protocol-header", header),
     ("protocol-ids", ids),
@@ -40,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     ("protocol-request", request),
     ("protocol-response", response),
     ("protocol-section", section),
+    ("protocol-stamp", stamp),
     ("protocol-statement", statement),
     ("protocol-token", token),
     ("protocol-value-cbor", value_cbor),
@@ -52,6 +59,7 @@ fn request(data: &[u8]) {
         assert_eq!(request.encode(), data);
         let _ = request.dataset();
         match &request {
+            Request::Hello(hello) => check_hello(hello),
             Request::Confirm(confirm) => confirm.statements.iter().for_each(verify),
             Request::Push(push) => push.frames.iter().for_each(|bytes| frame(bytes)),
             _ => {}
@@ -63,10 +71,25 @@ fn response(data: &[u8]) {
     if let Ok(response) = Response::decode(data) {
         assert_eq!(response.encode(), data);
         match &response {
+            Response::Hello(reply) => check_hello(&reply.hello),
+            Response::Heads(reply) => {
+                assert!(reply.forks.len() <= FORKS_MAX);
+                reply.forks.iter().for_each(|proof| fork(&codec::encode(proof)));
+            }
             Response::Page(page) => page.frames.iter().for_each(|bytes| frame(bytes)),
             Response::Pushed(pushed) => verify(&pushed.confirmation),
             _ => {}
         }
+    }
+}
+
+/// Each dataset fits itself, and two fit each other on both sides or on none.
+fn check_hello(hello: &Hello) {
+    assert!(hello.datasets.len() <= HELLO_DATASETS_MAX && hello.withdrawn.len() <= HELLO_DATASETS_MAX);
+    assert!(hello.withdrawn.iter().all(|reply| reply.refusal.reason.len() <= REASON_BYTES_MAX));
+    for (one, other) in hello.datasets.iter().zip(hello.datasets.iter().cycle().skip(1)) {
+        assert_eq!(handshake::judge(one, one), Ok(()));
+        assert_eq!(handshake::judge(one, other).is_ok(), handshake::judge(other, one).is_ok());
     }
 }
 
@@ -101,6 +124,28 @@ fn fence(data: &[u8]) {
     }
 }
 
+/// A proof; and what two commits around sections prove, as no fuzzer signs.
+fn fork(data: &[u8]) {
+    if let Ok(proof) = ForkProof::decode(data) {
+        assert_eq!(codec::encode(&proof), data, "as it is stored");
+        if let Ok(fork) = proof.clone().verify(&DatasetId::primary(), Lineage::ZERO) {
+            assert!((1..=SEQ_MAX).contains(&fork.seq) && *fork.proof() == proof);
+        }
+    }
+    let Some((length, rest)) = data.split_first() else { return };
+    let (one, other) = rest.split_at(usize::from(*length).min(rest.len()));
+    let (Some(one), Some(other)) = (commit_of(one), commit_of(other)) else { return };
+    let Some(proof) = ForkProof::of(&one, &other) else { return assert_eq!(one.hash(), other.hash()) };
+    assert_eq!(ForkProof::of(&other, &one).as_ref(), Some(&proof), "in one order");
+    let bytes = codec::encode(&proof);
+    assert!(bytes.len() <= FORK_PROOF_BYTES_MAX);
+    assert_eq!(ForkProof::decode(&bytes).as_ref(), Ok(&proof));
+    assert!(proof.clone().verify(&DatasetId::primary(), Lineage([1; 16])).is_err(), "another lineage");
+    let fork = proof.verify(&DatasetId::primary(), Lineage::ZERO).expect("two commits follow one");
+    let mut forks = Forks::default();
+    assert!(forks.insert(fork.clone()) && !forks.insert(fork), "once");
+}
+
 fn header(data: &[u8]) {
     match Header::decode(data) {
         Ok(header) => {
@@ -132,10 +177,19 @@ fn check_entries(section: &Section) {
 
 /// What the digests in a header keep a fuzzer from: sections that decode, in a commit around them that verifies.
 fn commit(data: &[u8]) {
-    let Ok(section) = Section::decode(data) else { return };
-    if section.entries.is_empty() {
-        return;
-    }
+    let Some(sealed) = commit_of(data) else { return };
+    let dataset = DatasetId::primary();
+    let bytes = sealed.to_bytes();
+    let read = Frame::decode(&bytes).expect("a sealed frame decodes").verify(&dataset, Lineage::ZERO).expect("and verifies");
+    assert_eq!(read, sealed);
+    assert!(Frame::decode(&bytes).expect("as before").verify(&dataset, Lineage([1; 16])).is_err(), "another lineage");
+    let without = sealed.keep_only(&crate::registration::TagSet::Some(std::collections::BTreeSet::new())).to_bytes();
+    Frame::decode(&without).expect("without its section").verify(&dataset, Lineage::ZERO).expect("it still verifies");
+}
+
+/// A first commit with this section.
+fn commit_of(data: &[u8]) -> Option<Commit> {
+    let section = Section::decode(data).ok().filter(|section| !section.entries.is_empty())?;
     let dataset = DatasetId::primary();
     let draft = Draft {
         dataset: &dataset,
@@ -147,13 +201,7 @@ fn commit(data: &[u8]) {
         hlc: Hlc(1),
         sections: vec![(section.collection.clone(), section.salt, section.entries)],
     };
-    let sealed = draft.seal(&Identity::from_secret(&[7; 32]));
-    let bytes = sealed.to_bytes();
-    let read = Frame::decode(&bytes).expect("a sealed frame decodes").verify(&dataset, Lineage::ZERO).expect("and verifies");
-    assert_eq!(read, sealed);
-    assert!(Frame::decode(&bytes).expect("as before").verify(&dataset, Lineage([1; 16])).is_err(), "another lineage");
-    let without = sealed.keep_only(&crate::registration::TagSet::Some(std::collections::BTreeSet::new())).to_bytes();
-    Frame::decode(&without).expect("without its section").verify(&dataset, Lineage::ZERO).expect("it still verifies");
+    Some(draft.seal(&Identity::from_secret(&[7; 32])))
 }
 
 fn vector(data: &[u8]) {
@@ -233,10 +281,19 @@ fn token(data: &[u8]) {
     }
 }
 
+/// What `If-Match` holds.
+fn stamp(data: &[u8]) {
+    if let Some(stamp) = text(data).and_then(|text| text.parse::<Stamp>().ok()) {
+        assert_eq!(stamp.to_string().as_bytes(), data, "one spelling");
+    }
+}
+
 fn ids(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let same = |shown: String| assert_eq!(shown, text, "one spelling");
     text.parse::<PeerId>().into_iter().for_each(|peer| same(peer.to_string()));
+    text.parse::<Lineage>().into_iter().for_each(|lineage| same(lineage.to_string()));
+    text.parse::<Kind>().into_iter().for_each(|kind| same(kind.to_string()));
     text.parse::<Epoch>().into_iter().for_each(|epoch| same(epoch.to_string()));
     text.parse::<WriterId>().into_iter().for_each(|writer| same(writer.to_string()));
     DatasetId::new(text).into_iter().for_each(|dataset| same(dataset.to_string()));

@@ -1,5 +1,7 @@
 //! Clock: publishes our vector, knows peers' vectors, watches skew; never touches the disk.
 
+mod late;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,9 @@ use anabranch_protocol::plan::{Standing, standing};
 use anabranch_protocol::vector::{Head, VersionVector};
 use anabranch_protocol::wire::{Announce, Held, Kind};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use self::late::Late;
 use super::death_watch::DeathWatch;
 use super::ledger::Parted;
 use super::oplog::{Stop, Told};
@@ -27,6 +31,10 @@ use crate::transport::SharedTransport;
 const PUSHES_TAKE: Duration = Duration::from_millis(50);
 /// Heads in one announcement; the digest stands for the rest.
 const ANNOUNCED_HEADS_MAX: usize = 128;
+/// Peers that left and are remembered; past it the one that has been away longest is forgotten.
+const AWAY_MAX: usize = 64;
+/// For how long one that left is remembered: whoever stays away longer is not missed.
+const AWAY_FOR: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What a peer has, as far as we know.
 #[derive(Message, Debug, Clone)]
@@ -103,12 +111,22 @@ pub struct Forget(pub PeerId);
 pub struct Standings {
     /// Per peer of this dataset.
     pub peers: Vec<(PeerId, PeerDataset)>,
+    /// Per peer that left, by what it was last known to have.
+    pub away: Vec<(PeerId, PeerDataset)>,
+    /// For how long each of those, or this node, has lacked what the other had, by this node's own clock.
+    pub waited: BTreeMap<PeerId, Duration>,
     /// Writers held back here.
     pub held: Vec<HeldWriter>,
     /// What the user should know, in words.
     pub reason: Option<String>,
     /// What no connected peer can deliver of the past of collections that are imported.
     pub sourceless: BTreeMap<Scope, String>,
+    /// Whether there are fresh commits that no connected peer can deliver.
+    pub sourceless_commits: bool,
+    /// Writers whose history forked.
+    pub forked: u64,
+    /// What waits for a newer version of this node.
+    pub unreadable: u64,
 }
 
 /// A peer that this node's commits were pushed to did not take them in, and not because it waits for its clock.
@@ -145,6 +163,9 @@ pub struct Clock {
     announced: Arc<VersionVector>,
     announcing: bool,
     peers: BTreeMap<PeerId, Arc<VersionVector>>,
+    /// Peers that left, since when, and what they had.
+    away: BTreeMap<PeerId, (Instant, Arc<VersionVector>)>,
+    late: Late,
     held: Vec<Held>,
     held_by: BTreeMap<PeerId, Vec<Held>>,
     parted: Arc<Parted>,
@@ -175,6 +196,8 @@ impl Clock {
             vector,
             announcing: false,
             peers: BTreeMap::new(),
+            away: BTreeMap::new(),
+            late: Late::default(),
             held: Vec::new(),
             held_by: BTreeMap::new(),
             parted: Arc::default(),
@@ -209,6 +232,45 @@ impl Clock {
         let heads = changed.take(ANNOUNCED_HEADS_MAX).map(|(writer, head)| (*writer, *head)).collect();
         self.transport.announce(Announce { dataset: self.dataset.to_wire(), digest: self.vector.digest(), heads });
         self.announced = self.vector.clone();
+    }
+
+    /// Remembers what a peer that leaves had.
+    fn see_off(&mut self, peer: PeerId, vector: Arc<VersionVector>, now: Instant) {
+        self.away.insert(peer, (now, vector));
+        let long_ago = |since: &Instant| now.saturating_duration_since(*since) > AWAY_FOR;
+        while let Some((peer, (since, _))) = self.away.iter().min_by_key(|(_, (since, _))| *since) {
+            if self.away.len() <= AWAY_MAX && !long_ago(since) {
+                return;
+            }
+            let peer = *peer;
+            self.away.remove(&peer);
+            self.late.forget(peer);
+        }
+    }
+
+    fn standings(&mut self, now: Instant) -> Standings {
+        let away = self.away.iter().map(|(peer, (_, theirs))| (peer, theirs));
+        let all = self.peers.iter().chain(away.clone());
+        let waited: BTreeMap<_, _> =
+            all.map(|(peer, theirs)| (*peer, self.late.waited(*peer, theirs, &self.vector, now))).collect();
+        // Stamps tell how far apart two are, this node's own clock for how long they have been at least.
+        let standing = |(peer, theirs): (&PeerId, &Arc<VersionVector>)| {
+            let standing = self.standing(*peer, theirs);
+            (*peer, PeerDataset { lag: standing.lag.max(waited[peer]), ..standing })
+        };
+        let (peers, away) = (self.peers.iter().map(standing).collect(), away.map(standing).collect());
+        let shown = |held: &Held| HeldWriter { writer: held.writer, seq: held.seq, ahead: self.ahead(held.hlc) };
+        Standings {
+            peers,
+            away,
+            waited,
+            held: self.held.iter().map(shown).collect(),
+            reason: self.reason(),
+            sourceless: self.sourceless.scopes.clone(),
+            sourceless_commits: self.sourceless.commits.is_some(),
+            forked: self.parted.lowest.len() as u64,
+            unreadable: self.unreadable.len() as u64,
+        }
     }
 
     fn standing(&self, peer: PeerId, theirs: &VersionVector) -> PeerDataset {
@@ -343,6 +405,9 @@ impl Handler<Told> for Clock {
         self.vector = committed.vector.clone();
         self.parted = committed.parted.clone();
         self.fences = committed.fences.clone();
+        if !committed.commits.is_empty() {
+            self.late.grown(self.peers.keys().chain(self.away.keys()), &self.vector, Instant::now());
+        }
         self.announce_soon(ctx);
     }
 }
@@ -353,6 +418,8 @@ impl Handler<PeerHas> for Clock {
         if vector.covers(&self.vector.of_peer(&self.me)) {
             self.not_taken_by.remove(&peer);
         }
+        self.late.waited(peer, &vector, &self.vector, Instant::now());
+        self.away.remove(&peer);
         self.peers.insert(peer, vector);
     }
 }
@@ -402,7 +469,9 @@ impl Handler<Sourceless> for Clock {
 impl Handler<Forget> for Clock {
     type Result = ();
     fn handle(&mut self, Forget(peer): Forget, _: &mut Context<Self>) {
-        self.peers.remove(&peer);
+        if let Some(vector) = self.peers.remove(&peer) {
+            self.see_off(peer, vector, Instant::now());
+        }
         // It says so again when it is back, if it still does.
         self.held_by.remove(&peer);
         self.bad_frames.remove(&peer);
@@ -420,12 +489,8 @@ impl Handler<NotTaken> for Clock {
 impl Handler<AskStandings> for Clock {
     type Result = ();
     fn handle(&mut self, AskStandings(reply): AskStandings, _: &mut Context<Self>) {
-        let peers = self.peers.iter().map(|(peer, theirs)| (*peer, self.standing(*peer, theirs))).collect();
-        let shown = |held: &Held| HeldWriter { writer: held.writer, seq: held.seq, ahead: self.ahead(held.hlc) };
-        let held = self.held.iter().map(shown).collect();
         // Whoever asked may have gone.
-        let sourceless = self.sourceless.scopes.clone();
-        let _ = reply.send(Standings { peers, held, reason: self.reason(), sourceless });
+        let _ = reply.send(self.standings(Instant::now()));
     }
 }
 

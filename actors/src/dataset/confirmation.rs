@@ -17,8 +17,10 @@ use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Confirm, Request, Response};
 use tokio::sync::oneshot;
 
+use super::counters::Counters;
 use super::death_watch::DeathWatch;
 use super::enrolment::Enrolments;
+use super::measures::Queue;
 use super::oplog::{Stop, Told};
 use super::registered::Registered;
 use crate::api::Ack;
@@ -124,6 +126,7 @@ pub(super) struct ConfirmationSettings {
     pub registered: Arc<Registered>,
     pub wall: Arc<dyn WallClockSource>,
     pub transport: SharedTransport,
+    pub counters: Arc<Counters>,
 }
 
 /// See the module documentation.
@@ -209,6 +212,11 @@ impl Confirmation {
                 None => self.waiting.push(wait),
             }
         }
+        self.tell_queue();
+    }
+
+    fn tell_queue(&self) {
+        self.settings.counters.measures.queue(Queue::Confirmations, self.waiting.len());
     }
 
     /// Our statement about the vector as it is now.
@@ -324,6 +332,8 @@ impl Actor for Confirmation {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.death_watch.started(ctx);
+        // Who waited for the one before it asks again.
+        self.tell_queue();
     }
 
     fn stopping(&mut self, _: &mut Context<Self>) -> Running {
@@ -367,6 +377,7 @@ impl Handler<Stated> for Confirmation {
         // With one neighbour, which told us, nobody is left to be told.
         let others = self.audience.iter().any(|peer| *peer != from && *peer != about);
         if !own && self.confirmations.insert(&from, statement, signed) {
+            self.settings.counters.measures.stated();
             self.answer_waiting();
             if others {
                 self.send_soon(about, ctx);
@@ -387,6 +398,7 @@ impl Handler<AwaitConfirmed> for Confirmation {
                 if self.waiting.len() < WAITING_MAX {
                     self.waiting.push(wait);
                 }
+                self.tell_queue();
             }
         }
     }

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_protocol::codec;
+use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{DatasetId, PeerId};
 use anabranch_protocol::wire::{Announce, RefusalCode, Request, Response};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::ledger::Committed;
+use super::measures::Measures;
 use crate::transport::{Class, SharedTransport, Transport, TransportError};
 
 /// Bytes of messages of one kind, without the transport's own.
@@ -51,6 +53,8 @@ pub struct Counters {
     entries_received: AtomicU64,
     messages: Mutex<BTreeMap<&'static str, MessageBytes>>,
     refusals: Mutex<BTreeMap<RefusalCode, u64>>,
+    /// How long things took, and what waits.
+    pub measures: Measures,
 }
 
 impl Counters {
@@ -75,9 +79,10 @@ impl Counters {
         add(&self.entries_written, entries(committed));
     }
 
-    pub(super) fn received(&self, committed: &Committed) {
+    pub(super) fn received(&self, committed: &Committed, now: WallClock) {
         add(&self.commits_received, committed.commits.len() as u64);
         add(&self.entries_received, entries(committed));
+        committed.commits.iter().for_each(|commit| self.measures.visible(commit.header().hlc, now));
     }
 
     pub(super) fn refused_commit(&self) {

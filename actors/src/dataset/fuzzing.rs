@@ -3,13 +3,16 @@
 //! Checksums would keep a fuzzer out, so a target also seals what it was given. `tests/fuzz` runs these under libFuzzer; its
 //! corpora are replayed by this module's tests.
 
+mod stores;
+
 use std::path::Path;
 
 use anabranch_protocol::codec;
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::id::{Epoch, Incarnation, Lineage};
+use anabranch_protocol::limits::SEQ_MAX;
 
-use super::{aside, layout, ledger, log};
+use super::{aside, layout, ledger, lineage, log};
 use crate::store::{MemoryEngine, Store, StoreEngine as _};
 
 /// A decoder under test: what its corpus is called, and what is run.
@@ -17,14 +20,96 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every decoder of what is on a dataset's disk.
 pub const TARGETS: &[Target] = &[
+    ("actors-coverage", coverage),
+    ("actors-enrolment", enrolment),
     ("actors-facts", facts),
+    ("actors-fork", ledger::fuzz_fork),
+    ("actors-keys", keys),
+    ("actors-ledger", stores::ledger),
     ("actors-line", line),
+    ("actors-lineage", |data| text(data, lineage::fuzz)),
+    ("actors-listing", stores::listing),
     ("actors-log-parts", log_parts),
     ("actors-log-record", log_record),
+    ("actors-reached", |data| text(data, ledger::fuzz_reached)),
+    ("actors-registration", ledger::fuzz_registration),
     ("actors-row", row),
     ("actors-set-aside", set_aside),
     ("actors-store", store),
+    ("actors-stub", stub),
 ];
+
+fn text(data: &[u8], run: fn(&str)) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        run(text);
+    }
+}
+
+/// A key's length, the key, and its value.
+fn keyed(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = data.split_first()?;
+    rest.split_at_checked(usize::from(*length))
+}
+
+/// A row of coverage: a head, or a span of a writer.
+fn coverage(data: &[u8]) {
+    let Some((key, value)) = keyed(data) else { return };
+    let Some((scope, writer)) = layout::parse_coverage_key(key) else { return };
+    let again = writer.map_or_else(|| layout::coverage_key(&scope), |writer| layout::span_key(&scope, &writer));
+    assert_eq!(again[1..], key[1..]);
+    for value in [value.to_vec(), layout::sealed(value.to_vec())] {
+        match writer {
+            Some(_) => layout::decode_span(&value).into_iter().for_each(|span| {
+                assert_eq!(layout::encode_span(span), value);
+                assert!(span.next >= 1 && span.missing() <= SEQ_MAX);
+            }),
+            None => layout::decode_coverage_head(&value).into_iter().for_each(|head| assert_eq!(head.encode(), value)),
+        }
+    }
+}
+
+fn enrolment(data: &[u8]) {
+    let Some((key, value)) = keyed(data) else { return };
+    for value in [value.to_vec(), layout::sealed(value.to_vec())] {
+        if let Some((peer, demoted)) = layout::parse_enrolment(key, &value) {
+            assert_eq!(layout::enrolled_key(&peer)[1..], key[1..]);
+            assert_eq!(value.len(), 8 + usize::from(demoted) + 4);
+        }
+    }
+}
+
+/// Keys are read back as they were made, each by whoever scans its prefix.
+fn keys(key: &[u8]) {
+    match key.first() {
+        Some(b'l') => {
+            layout::parse_log_part(key).into_iter().for_each(|(arrival, part)| assert_eq!(layout::log_part(arrival, part), key))
+        }
+        Some(b's') => layout::parse_seq(key).into_iter().for_each(|seq| assert!(key.ends_with(&seq.to_be_bytes()))),
+        Some(b'r') => layout::parse_row_key(key).into_iter().for_each(|(collection, of)| {
+            assert_eq!(layout::row_key(&collection, &of), key);
+            assert!(
+                key.starts_with(&layout::row_prefix(&collection))
+                    && *key < *layout::after_prefix(&layout::row_prefix(&collection))
+            );
+        }),
+        Some(b'x') => layout::parse_record_index(key)
+            .into_iter()
+            .for_each(|collection| assert!(key.starts_with(&layout::record_index_prefix(&collection)))),
+        _ => {}
+    }
+}
+
+/// What stands in place of a record that moved, sealed by turns.
+fn stub(data: &[u8]) {
+    let store = memory();
+    for value in [data.to_vec(), layout::sealed(data.to_vec())] {
+        put(&*store, &layout::log_part(1, 0), &value);
+        if let log::Found::Moved(now) = log::read(&*store, 1).expect("memory reads") {
+            log::move_record(&*store, 2, now).expect("memory writes");
+            assert_eq!(store.get(&layout::log_part(2, 0)).expect("memory reads").as_deref(), Some(&value[..]));
+        }
+    }
+}
 
 fn line(data: &[u8]) {
     let Some((key, value)) = data.split_at_checked(49) else { return };

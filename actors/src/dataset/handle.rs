@@ -14,11 +14,11 @@ use tokio::time::Instant;
 
 use super::aside::{Asides, DropAsideError, SetAside};
 use super::clock::{AskStandings, Standings};
-use super::collections::importing;
 use super::counters::Counters;
 use super::keeper::{CurrentSupervisor, keep};
 use super::life::Life;
 use super::oplog::{LedgerStatus, Oplog, Status, Write};
+use super::sample::Waiting;
 use super::span;
 use super::supervisor::{CLOSE_TIMEOUT, DiskHangs, Gate, Open, Order, Running, Shutdown, SupervisorContext, TakeOn, stopping};
 use super::ticket::{Outcome, Ticket};
@@ -41,7 +41,6 @@ const NO_ANSWER: &str = "it was not answered in time";
 const READ_TRIES: usize = 3;
 /// How long a caller waits for a dataset that is being opened.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-const FULL: &str = "no space left on the disk: it is read, and takes no writes until there is room";
 /// How long a status page waits for a dataset.
 pub(super) const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -346,43 +345,26 @@ impl DatasetHandle {
 
     /// The dataset as status pages show it; never waits long.
     pub async fn info(&self) -> DatasetInfo {
-        let mut info = DatasetInfo {
-            dataset: self.dataset().clone(),
-            kind: self.context.settings.kind,
-            enabled: true,
-            state: DatasetState::Running,
-            reason: None,
-            restarts: self.life.restarts(),
-            contents: None,
-            counts: self.counters().counts(),
-            set_aside: self.set_aside(),
-        };
-        let running = match tokio::time::timeout(STATUS_TIMEOUT, self.running()).await {
-            Ok(Ok(running)) => running,
-            Ok(Err(DatasetError::Unavailable { state, reason, .. })) => {
-                return DatasetInfo { state, reason: Some(reason), ..info };
-            }
-            Ok(Err(error)) => return DatasetInfo { state: DatasetState::Failed, reason: Some(error.to_string()), ..info },
-            Err(_) => {
-                return DatasetInfo { state: DatasetState::Restarting, reason: Some("it is being opened".to_owned()), ..info };
-            }
-        };
-        let asked = async { tokio::join!(ledger_status(&running), standings(&running)) };
-        let Ok((Some(status), standings)) = tokio::time::timeout(STATUS_TIMEOUT, asked).await else {
-            return DatasetInfo { reason: Some("it is busy and did not answer in time".to_owned()), ..info };
-        };
-        let standings = standings.unwrap_or_default();
-        info.reason = if running.full { Some(FULL.to_owned()) } else { standings.reason.clone() };
-        let registered = running.view.registered().now();
-        if let Some(importing) = importing(&registered.coverages, &standings.sourceless) {
-            info.state = DatasetState::Importing;
-            info.reason = Some(info.reason.map_or(importing.clone(), |reason| format!("{reason}; {importing}")));
-        }
-        info.contents = Some(self.contents(status, standings, &registered.registration, running.view.size_bytes()));
-        info
+        self.sample(STATUS_TIMEOUT).await.info
     }
 
-    fn contents(
+    pub(super) fn restarts(&self) -> u64 {
+        self.life.restarts()
+    }
+
+    pub(super) fn restarts_within(&self, window: Duration) -> u64 {
+        self.life.restarts_within(window)
+    }
+
+    /// What callers of this node wait for.
+    pub(super) fn waiting(&self) -> Waiting {
+        Waiting {
+            write_kib: (WAITING_KIB_MAX as usize).saturating_sub(self.waiting.available_permits()) as u64,
+            reads: READS_WAITING_MAX.saturating_sub(self.reads_waiting.available_permits()) as u64,
+        }
+    }
+
+    pub(super) fn contents(
         &self,
         status: LedgerStatus,
         standings: Standings,

@@ -23,6 +23,7 @@ use anabranch_protocol::conflict::{Row, Stamp};
 use anabranch_protocol::coverage::{Scope, Span};
 use anabranch_protocol::hlc::{Hlc, WallClock};
 use anabranch_protocol::id::{Collection, Epoch, Hash, Key, PeerId, ShortHash, WriterId};
+use anabranch_protocol::limits::SEQ_MAX;
 use anabranch_protocol::replica::Line;
 use anabranch_protocol::value::content_hash;
 use anabranch_protocol::vector::Head;
@@ -164,13 +165,25 @@ pub(super) struct CoverageHead {
     pub spans: u64,
 }
 
+impl CoverageHead {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        sealed(codec::encode(self))
+    }
+}
+
+pub(super) fn decode_coverage_head(value: &[u8]) -> Option<CoverageHead> {
+    codec::decode(unsealed(value)?, 256).ok()
+}
+
 pub(super) fn encode_span(span: Span) -> Vec<u8> {
     sealed(codec::encode(&(span.next, span.until)))
 }
 
 pub(super) fn decode_span(value: &[u8]) -> Option<Span> {
     let (next, until) = codec::decode(unsealed(value)?, 32).ok()?;
-    Some(Span { next, until })
+    // Past its end a span lies one after the last commit that there can be.
+    let bounded = (1..=SEQ_MAX + 1).contains(&next) && until <= SEQ_MAX;
+    bounded.then_some(Span { next, until })
 }
 
 /// The collection and key of a row.
@@ -216,7 +229,7 @@ pub(super) fn decode_line(key: &[u8], value: &[u8]) -> Option<(WriterId, Line)> 
     let seq = u64::from_be_bytes(value[..8].try_into().ok()?);
     let hlc = Hlc(u64::from_be_bytes(value[8..16].try_into().ok()?));
     let short: ShortHash = hash.short();
-    Some((writer, Line { head: Head { seq, hlc, hash: short }, hash }))
+    (1..=SEQ_MAX).contains(&seq).then_some((writer, Line { head: Head { seq, hlc, hash: short }, hash }))
 }
 
 /// Appends a CRC-32 of what is there.

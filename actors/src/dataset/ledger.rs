@@ -665,6 +665,9 @@ pub(super) fn fuzz_saved(store: &dyn Store) {
     let _ = (stored_mark(store), fact::<Option<Epoch>>(store, META_EPOCH), number(store, META_FORMAT));
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use self::{forks::fuzz as fuzz_fork, memory::fuzz as fuzz_registration, reached::fuzz as fuzz_reached};
+
 fn fact<T: serde::de::DeserializeOwned + serde::Serialize>(store: &dyn Store, name: &str) -> Result<Option<T>, StoreError> {
     let Some(value) = store.get(&layout::meta(name))? else { return Ok(None) };
     let damaged = || StoreError::Corrupt(format!("{name} fails its checksum"));

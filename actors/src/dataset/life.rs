@@ -1,6 +1,7 @@
 //! What outlives a dataset's supervisor: the gate that callers see, the right to its directory, its budget of restarts, and its
 //! children until they were told to stop.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,12 +18,16 @@ use crate::api::DatasetState;
 
 /// What callers of a dataset that just went down are told to wait.
 const RETRY: Duration = Duration::from_secs(1);
+/// Restarts whose time is remembered; a failed dataset is restarted every 30 s.
+const RECENT_MAX: usize = 256;
 
 /// See the module documentation.
 #[derive(Debug)]
 pub(super) struct Life {
     gate: watch::Sender<Gate>,
     restarts: watch::Sender<u64>,
+    /// When the latest were.
+    recent: Mutex<VecDeque<Instant>>,
     children: Mutex<Option<Running>>,
     budget: Mutex<Budget>,
     generation: AtomicU64,
@@ -43,6 +48,7 @@ impl Life {
         Arc::new(Self {
             gate: watch::Sender::new(Gate::Idle),
             restarts: watch::Sender::new(0),
+            recent: Mutex::default(),
             children: Mutex::default(),
             budget: Mutex::default(),
             generation: AtomicU64::new(0),
@@ -61,6 +67,13 @@ impl Life {
 
     pub fn restarts(&self) -> u64 {
         *self.restarts.borrow()
+    }
+
+    /// Restarts lately.
+    pub fn restarts_within(&self, window: Duration) -> u64 {
+        let now = Instant::now();
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().filter(|at| now.saturating_duration_since(**at) <= window).count() as u64
     }
 
     pub fn is_paused(&self) -> bool {
@@ -142,7 +155,16 @@ impl Life {
     /// Counts a restart: what to call the dataset until then, and how long it waits.
     pub fn spend(&self) -> (DatasetState, Duration) {
         self.restarts.send_modify(|count| *count += 1);
+        self.note_restart(Instant::now());
         self.budget.lock().unwrap_or_else(PoisonError::into_inner).spend(Instant::now())
+    }
+
+    fn note_restart(&self, now: Instant) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push_back(now);
+        if recent.len() > RECENT_MAX {
+            recent.pop_front();
+        }
     }
 
     /// A new budget.

@@ -70,7 +70,20 @@ pub fn memory_of(directory: &Path) -> PathBuf {
 
 /// What is remembered of the dataset in `directory`. What can't be read is not known: its store may know.
 pub(super) fn recall(directory: &Path) -> Option<Lineage> {
-    fs::read_to_string(memory_of(directory)).ok()?.trim().parse().ok()
+    parse(&fs::read_to_string(memory_of(directory)).ok()?)
+}
+
+fn parse(text: &str) -> Option<Lineage> {
+    text.trim().parse().ok()
+}
+
+/// What a file says is what would be written.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn fuzz(text: &str) {
+    if let Some(lineage) = parse(text) {
+        assert_eq!(lineage.to_string(), text.trim());
+        assert_eq!(parse(&format!("{lineage}\n")), Some(lineage));
+    }
 }
 
 /// A store that is made in `directory` from now on gets `lineage`, durably; one that is there and holds something keeps its own.

@@ -25,6 +25,7 @@ use super::counters::Counters;
 use super::death_watch::DeathWatch;
 use super::enrolment::SetEnrolled;
 use super::ledger::{Committed, Ledger, RowAudit};
+use super::measures::{Measures, Queue};
 use super::store_thread::{StoreThread, StoreThreadError};
 use super::ticket::{Begun, Ticket};
 use crate::api::{EnrolmentError, WriteError};
@@ -143,7 +144,7 @@ impl Waiting {
 impl Group {
     /// Writes what fits one commit and answers it from the store thread: whoever waits need not wait for the actor as well.
     /// What did not fit is left.
-    fn write(mut self, ledger: &mut Ledger, now: WallClock) -> Result<(Undecided, Committed), StoreError> {
+    fn write(mut self, ledger: &mut Ledger, now: WallClock, measures: &Measures) -> Result<(Undecided, Committed), StoreError> {
         let written = ledger.write(now, &self.requests, &mut fill_random);
         // Nobody is left if it took so long that they were told otherwise.
         let mut waiting = self.waiting.take();
@@ -153,6 +154,9 @@ impl Group {
                 let requests = self.requests.drain(outcomes.len()..);
                 let undecided = requests.zip(undecided).collect();
                 for (mut begun, outcome) in waiting.into_iter().zip(outcomes) {
+                    if outcome.is_ok() {
+                        measures.durable_after(begun.waited());
+                    }
                     begun.answer(outcome.map_err(WriteError::from));
                 }
                 Ok((undecided, committed))
@@ -277,6 +281,18 @@ impl Oplog {
     }
 
     fn next_turn(&mut self, ctx: &mut Context<Self>) {
+        self.take_turn(ctx);
+        self.tell_queues();
+    }
+
+    fn tell_queues(&self) {
+        let measures = &self.counters.measures;
+        measures.queue(Queue::Writes, self.writes.len());
+        measures.queue(Queue::Received, self.received.len());
+        measures.queue(Queue::Chores, self.chores.len());
+    }
+
+    fn take_turn(&mut self, ctx: &mut Context<Self>) {
         if self.full {
             return self.refuse_all();
         }
@@ -329,7 +345,8 @@ impl Oplog {
         group.waiting = waiting.clone();
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
-        let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now)).await };
+        let counters = self.counters.clone();
+        let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now, &counters.measures)).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((undecided, committed))) => {
                 actor.counters.wrote(&committed);
@@ -356,7 +373,7 @@ impl Oplog {
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((verdicts, committed, bad_proof))) => {
                 actor.note(&verdicts);
-                actor.counters.received(&committed);
+                actor.counters.received(&committed, actor.clock.now());
                 // Told before the reply: who hears of the vector finds the others informed.
                 let vector = committed.vector.clone();
                 actor.finish_turn(committed, ctx);
@@ -435,6 +452,8 @@ impl Actor for Oplog {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.death_watch.started(ctx);
+        // Of the one before it nothing waits any more.
+        self.tell_queues();
         self.set_fences(ctx);
         // A crash may have cut it short.
         self.catch_up(ctx);

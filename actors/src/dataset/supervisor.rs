@@ -332,6 +332,7 @@ impl DatasetSupervisor {
             registered: view.registered().clone(),
             wall: node.clock.clone(),
             transport: transport.clone(),
+            counters: counters.clone(),
         };
         let confirmation = Confirmation::new(confirmation, vector.clone(), enrolments, watching(Role::Confirmation)).start();
         let (applied, vector_now) = watch::channel(vector.clone());

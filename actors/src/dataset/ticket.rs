@@ -1,6 +1,8 @@
 //! A local write on its way through the oplog. Dropped, it never leaves its client without an answer: what was not begun goes back
 //! whole, so that it can be handed in again after a restart; what was begun is called unknown, never refused.
 
+use std::time::{Duration, Instant};
+
 use anabranch_protocol::id::DatasetId;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -28,13 +30,14 @@ struct Body {
     request: WriteRequest,
     permit: OwnedSemaphorePermit,
     reply: oneshot::Sender<Outcome>,
+    handed_in: Instant,
 }
 
 impl Ticket {
     /// Takes a write and its place in the bounded queue; the outcome comes through `reply`.
     #[must_use]
     pub fn new(request: WriteRequest, permit: OwnedSemaphorePermit, reply: oneshot::Sender<Outcome>) -> Self {
-        Self { body: Some(Body { request, permit, reply }) }
+        Self { body: Some(Body { request, permit, reply, handed_in: Instant::now() }) }
     }
 
     /// Bytes the write adds to a commit, about.
@@ -44,14 +47,14 @@ impl Ticket {
 
     /// From now on the write may have happened.
     pub(super) fn begin(mut self, dataset: &DatasetId) -> (WriteRequest, Begun) {
-        let Body { request, permit, reply } = self.body.take().expect("only `begin` and `drop` take it");
-        (request, Begun { reply: Some(reply), permit: Some(permit), dataset: dataset.clone() })
+        let Body { request, permit, reply, handed_in } = self.body.take().expect("only `begin` and `drop` take it");
+        (request, Begun { reply: Some(reply), permit: Some(permit), dataset: dataset.clone(), handed_in })
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(Body { request, permit, reply }) = self.body.take() {
+        if let Some(Body { request, permit, reply, .. }) = self.body.take() {
             // A client that went away takes nothing back.
             let _ = reply.send(Outcome::NotBegun(request, permit));
         }
@@ -64,9 +67,15 @@ pub(super) struct Begun {
     reply: Option<oneshot::Sender<Outcome>>,
     permit: Option<OwnedSemaphorePermit>,
     dataset: DatasetId,
+    handed_in: Instant,
 }
 
 impl Begun {
+    /// For how long the write has waited since this oplog was handed it.
+    pub fn waited(&self) -> Duration {
+        self.handed_in.elapsed()
+    }
+
     pub fn answer(&mut self, outcome: Result<Written, WriteError>) {
         self.permit = None;
         if let Some(reply) = self.reply.take() {
@@ -89,7 +98,7 @@ impl Begun {
     /// It did not fit the commit that was made: it waits for its turn again.
     pub fn again(mut self, request: WriteRequest) -> Option<Ticket> {
         let (reply, permit) = self.reply.take().zip(self.permit.take())?;
-        Some(Ticket::new(request, permit, reply))
+        Some(Ticket { body: Some(Body { request, permit, reply, handed_in: self.handed_in }) })
     }
 }
 

@@ -13,6 +13,8 @@ use clap::ValueEnum;
 pub use export::{ExportArgs, export};
 pub use import::{ImportArgs, import};
 pub(super) use progress::{Progress, rate};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use {cells::fuzz as fuzz_cells, lines::fuzz as fuzz_import};
 
 use crate::process::Failure;
 

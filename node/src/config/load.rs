@@ -95,6 +95,8 @@ mod tests {
     #[test]
     fn an_unknown_key_names_the_nearest_known_one() {
         assert!(refused("data_dri = 'x'").ends_with("unknown key `data_dri`: did you mean `data_dir`?"));
+        let health = refused("[health]\nlag_commit_max = 1");
+        assert!(health.ends_with("unknown key `health.lag_commit_max`: did you mean `health.lag_commits_max`?"), "{health}");
         assert!(refused("[http]\nadr = 'x'").ends_with("unknown key `http.adr`: did you mean `http.addr`?"));
         let deep = refused("[datasets.logs.sync]\nanounce_interval = '1s'");
         let key = "datasets.logs.sync.anounce_interval`: did you mean `datasets.logs.sync.announce_interval`?";

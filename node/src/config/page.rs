@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::health::HealthLimits;
 use crate::swarm::SwarmLimits;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -40,6 +41,7 @@ pub struct Page {
     pub access: AccessPage,
     pub features: FeaturesPage,
     pub limits: LimitsPage,
+    pub health: HealthPage,
     pub datasets: BTreeMap<String, DatasetPage>,
 }
 
@@ -57,6 +59,7 @@ impl Default for Page {
             access: AccessPage::default(),
             features: FeaturesPage::default(),
             limits: LimitsPage::default(),
+            health: HealthPage::default(),
             datasets: BTreeMap::new(),
         }
     }
@@ -127,6 +130,38 @@ impl Default for LimitsPage {
             request_timeout: limits.request_timeout,
             transfer_timeout: limits.bulk_timeout,
             shut_out_time: limits.refused_for,
+        }
+    }
+}
+
+/// `[health]`: past what the node calls itself degraded.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthPage {
+    /// Of a peer and this node in one dataset.
+    pub lag_commits_max: u64,
+    #[serde(deserialize_with = "span", serialize_with = "as_span")]
+    pub lag_time_max: Duration,
+    /// On the disk of the data directory.
+    pub disk_free_min: ByteSize,
+    /// Of one dataset within an hour.
+    pub restarts_max: u64,
+    /// Damaged stores of one dataset that were not dropped yet.
+    pub set_aside_max: u64,
+    /// Peers connected.
+    pub peers_min: u64,
+}
+
+impl Default for HealthPage {
+    fn default() -> Self {
+        let limits = HealthLimits::default();
+        Self {
+            lag_commits_max: limits.lag_commits_max,
+            lag_time_max: limits.lag_time_max,
+            disk_free_min: ByteSize(limits.disk_free_min),
+            restarts_max: limits.restarts_max,
+            set_aside_max: limits.set_aside_max,
+            peers_min: limits.peers_min,
         }
     }
 }

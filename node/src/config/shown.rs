@@ -119,11 +119,14 @@ mod tests {
     fn what_is_shown_is_a_configuration_that_comes_to_the_same() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.toml");
-        let written = "max_clock_skew = '2m'\n[datasets.'a.b']\ncollections = ['orders']\npolicy = { default = 'lww' }\n[datasets.'a.b'.sync]\nannounce_interval = '1s'\n";
+        let written = "max_clock_skew = '2m'\n[health]\nlag_time_max = '2h'\ndisk_free_min = '1GiB'\n[datasets.'a.b']\ncollections = ['orders']\npolicy = { default = 'lww' }\n[datasets.'a.b'.sync]\nannounce_interval = '1s'\n";
         std::fs::write(&file, written).unwrap();
         let first = settings(Some(&file)).unwrap();
         let skew = first.iter().find(|setting| setting.path == ["max_clock_skew"]).unwrap();
         assert_eq!((skew.value.as_str(), skew.source.as_str()), (Some("2m"), file.to_str().unwrap()));
+        let of_health = |key: &str| first.iter().find(|setting| setting.path == ["health", key]).unwrap();
+        assert_eq!(of_health("lag_time_max").source, file.to_str().unwrap());
+        assert_eq!((of_health("peers_min").value.as_u64(), of_health("peers_min").source.as_str()), (Some(0), "default"));
         assert_eq!(first.iter().find(|setting| setting.path == ["http", "addr"]).unwrap().source, "default");
         let again = dir.path().join("b.toml");
         std::fs::write(&again, toml(&first)).unwrap();

@@ -170,3 +170,22 @@ fn a_lineage_is_new_or_spelled_out() {
     assert!(lineage_of("0a").unwrap_err().0.contains("32 lower-case hex digits"));
     assert!(lineage_of(&"00".repeat(16)).unwrap_err().0.contains("leave it out"));
 }
+
+#[test]
+fn health_thresholds_are_taken_over_and_held_to_their_bounds() {
+    let toml = "[health]\nlag_commits_max = 7\nlag_time_max = '2h'\ndisk_free_min = '1GiB'\nrestarts_max = 9\nset_aside_max = 2\npeers_min = 3";
+    let expected = HealthLimits {
+        lag_commits_max: 7,
+        lag_time_max: Duration::from_secs(7_200),
+        disk_free_min: 1 << 30,
+        restarts_max: 9,
+        set_aside_max: 2,
+        peers_min: 3,
+    };
+    assert_eq!(judge(toml, Overrides::default()).unwrap().health, expected);
+    assert_eq!(judge("", Overrides::default()).unwrap().health, HealthLimits::default());
+    let message = refused("[health]\nlag_time_max = '0s'");
+    assert!(message.contains("health.lag_time_max") && message.contains("1s"), "{message}");
+    let message = refused("[limits]\nconnections_max = 2\n[health]\npeers_min = 3");
+    assert!(message.contains("`health.peers_min` (3)") && message.contains("`limits.connections_max` (2)"), "{message}");
+}

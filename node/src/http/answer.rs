@@ -63,7 +63,7 @@ impl WrittenPage {
 /// How long `ack` and `after` wait where the client doesn't say.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Longest wait; a client that needs more asks again.
-const TIMEOUT_MAX: Duration = Duration::from_secs(300);
+pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
 #[derive(Debug, serde::Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anabranch_actors::node::{Clock, NodeHandle};
 use anabranch_protocol::id::{DatasetId, Key};
@@ -14,10 +14,14 @@ use tokio::sync::watch;
 
 use super::body::BodyBudget;
 use super::problem::Problem;
+use crate::config::HealthLimits;
+use crate::disk::Disk;
 use crate::hosting::Hosting;
+use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::node::NodePage;
 use crate::peering::Peering;
+use crate::seen::Seen;
 
 /// The node as HTTP sees it.
 #[derive(Clone)]
@@ -42,6 +46,12 @@ pub struct Api {
     pub data_dir: PathBuf,
     /// What the bodies of all requests may take together.
     pub bodies: BodyBudget,
+    /// Past what the node calls itself degraded.
+    pub health: HealthLimits,
+    /// Room on the disk of the data directory.
+    pub(crate) disk: Disk,
+    /// What is counted of HTTP, and what was last seen of the rest.
+    pub metrics: Arc<Metrics>,
     /// When the node was started.
     pub started: Instant,
     /// Turns true when the node is told to stop: streams end then instead of holding the stop up.
@@ -59,6 +69,11 @@ impl Api {
     #[must_use]
     pub fn node_page(&self) -> NodePage {
         NodePage::of(&self.node, &*self.network, Some(self.addr.to_string()), &self.data_dir, self.started)
+    }
+
+    /// What is seen of the node now.
+    pub(crate) async fn see(&self, patience: Duration) -> Seen {
+        Seen::look(&self.node, &self.disk, patience).await
     }
 
     /// What a dataset of this node holds.

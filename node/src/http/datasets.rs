@@ -81,12 +81,13 @@ pub struct Contents {
     /// 32 hex digits; zeros while the dataset is open to all.
     #[schema(required = false)]
     lineage: String,
+    #[schema(required = false)]
     row_audit: RowAuditRow,
 }
 
 /// The audit of rows in the background.
-#[derive(Debug, Serialize)]
-struct RowAuditRow {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RowAuditRow {
     /// Rows read by the walk in progress.
     rows: u64,
     /// Walks over all rows that found no damage since the store was opened.

@@ -52,7 +52,7 @@ fn naming_dataset<B>(response: &ServiceResponse<B>) -> Option<HttpResponse> {
     problem.naming(&dataset)
 }
 
-fn check_token(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
+pub(super) fn check_token(headers: &HeaderMap, token: &str) -> Result<(), Problem> {
     let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| value.strip_prefix("Bearer "));
     if sent.is_some_and(|sent| same(sent.trim().as_bytes(), token.as_bytes())) {
         return Ok(());
@@ -66,7 +66,7 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
-fn check_local(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Problem> {
+pub(super) fn check_local(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Problem> {
     let foreign = |what: &str| {
         let detail = format!("the request's `{what}` is not this machine's: use http://127.0.0.1 or http://localhost");
         Problem::new(StatusCode::FORBIDDEN, "foreign-origin", "Not from another site", detail)

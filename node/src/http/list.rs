@@ -104,6 +104,16 @@ fn time(text: &str) -> Result<WallClock, Problem> {
     u64::try_from(since.as_millis()).map(WallClock).map_err(|_| refused())
 }
 
+/// What a query asks for is within bounds, and for the dataset's kind.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn check(request: &HttpRequest) {
+    for kind in [Kind::Documents, Kind::Append] {
+        let Ok((asked, _)) = query(request).and_then(|query| judged(query, kind)) else { continue };
+        assert!((1..=LIMIT_MAX).contains(&asked.limit));
+        assert!(kind == Kind::Append || (asked.from.is_none() && asked.to.is_none()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

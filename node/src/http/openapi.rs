@@ -10,7 +10,9 @@ use utoipa::openapi::{Components, Content, HeaderBuilder, Ref, RefOr, Response, 
 use utoipa::openapi::{PathItem, path::Operation};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{answer, batch, collections, datasets, docs, health, ingest, invites, list, members, node_page, operate, ops, peers};
+use super::{
+    answer, batch, collections, datasets, docs, health, ingest, invites, list, members, metrics, node_page, operate, ops, peers,
+};
 use crate::node::NodePage;
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| Document::openapi().to_json().expect("a document is JSON"));
@@ -30,6 +32,7 @@ pub async fn show() -> HttpResponse {
     paths(
         health::alive,
         health::ready,
+        metrics::show,
         show,
         node_page::show,
         peers::list,

@@ -4,7 +4,9 @@ use actix_web::Route;
 use actix_web::web::{ServiceConfig, delete, get, patch, post, put, resource, to};
 
 use super::not_yet::{no_such_method, no_such_path, not_yet};
-use super::{batch, collections, datasets, docs, health, ingest, invites, list, members, node_page, openapi, operate, peers};
+use super::{
+    batch, collections, datasets, docs, health, ingest, invites, list, members, metrics, node_page, openapi, operate, peers,
+};
 
 /// A path, and the methods it takes.
 type Row = (&'static str, Vec<(&'static str, Route)>);
@@ -14,6 +16,7 @@ fn table() -> Vec<Row> {
     vec![
         ("/healthz", vec![("GET", get().to(health::alive))]),
         ("/readyz", vec![("GET", get().to(health::ready))]),
+        ("/metrics", vec![("GET", get().to(metrics::show))]),
         ("/openapi.json", vec![("GET", get().to(openapi::show))]),
         ("/v1/node", vec![("GET", get().to(node_page::show))]),
         ("/v1/peers", vec![("GET", get().to(peers::list)), ("POST", post().to(peers::dial))]),
@@ -53,7 +56,6 @@ fn table() -> Vec<Row> {
 /// What later versions bring.
 fn later() -> Vec<Row> {
     vec![
-        ("/metrics", vec![("GET", get().to(not_yet))]),
         ("/v1/snapshot", vec![("GET", get().to(not_yet)), ("POST", post().to(not_yet))]),
         ("/v1/datasets/{d}/budget", vec![("PATCH", patch().to(not_yet))]),
         ("/v1/datasets/{d}/changes", vec![("GET", get().to(not_yet))]),

@@ -56,6 +56,16 @@ fn decoded(segment: &str) -> Result<String, Problem> {
     String::from_utf8(bytes).map_err(|_| refused())
 }
 
+/// Any name or key that a client spells as a segment is read as it was; what is read from any segment is spelled so.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    use crate::cli::client::segment as spelled;
+    assert_eq!(decoded(&spelled(text)).ok().as_deref(), Some(text));
+    if let Ok(meant) = decoded(text) {
+        assert_eq!(decoded(&spelled(&meant)).ok(), Some(meant));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;

@@ -42,10 +42,30 @@ pub fn of_dir(dir: &Path) -> Result<Incarnation, Failure> {
 /// The incarnation in the file, if what it says about itself holds.
 fn read(path: &Path) -> Option<Incarnation> {
     let text = std::fs::read_to_string(path).ok()?;
+    let metadata = File::open(path).and_then(|file| file.metadata()).ok()?;
+    parse(&text, &metadata)
+}
+
+fn parse(text: &str, metadata: &Metadata) -> Option<Incarnation> {
     let hex = text.lines().nth(1)?;
     let incarnation = Incarnation(u128::from_str_radix(hex, 16).ok()?.to_be_bytes());
-    let metadata = File::open(path).and_then(|file| file.metadata()).ok()?;
-    (text == page(&incarnation, &metadata)).then_some(incarnation)
+    (text == page(&incarnation, metadata)).then_some(incarnation)
+}
+
+/// What is read is written so; and what any file says is true of none but itself.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    let [here, there] = [".", "/proc"].map(|path| std::fs::metadata(path).expect("it is there"));
+    for place in text.split(' ') {
+        if let Some(incarnation) = parse(text, &here) {
+            assert_eq!(page(&incarnation, &here), text);
+        }
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(place.bytes()).for_each(|(to, from)| *to = from);
+        let page = page(&Incarnation(bytes), &here);
+        assert_eq!((parse(&page, &here), parse(&page, &there)), (Some(Incarnation(bytes)), None));
+        assert_eq!(parse(&format!("{page}{text}"), &here).is_some(), text.is_empty());
+    }
 }
 
 fn page(incarnation: &Incarnation, metadata: &Metadata) -> String {

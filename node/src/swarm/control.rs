@@ -210,6 +210,29 @@ async fn drain<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<()> {
     Ok(())
 }
 
+/// A message as it comes on a substream: what is taken is what was sent, what is refused says why in bounds, and the memory it
+/// stood on is given back.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    const BUDGET_BYTES: usize = 2 * STEP_BYTES;
+    let mut codec = ControlCodec::new(Arc::default(), BUDGET_BYTES);
+    let protocol = StreamProtocol::new(anabranch_protocol::wire::CONTROL_PROTOCOL);
+    futures::executor::block_on(async {
+        match codec.read_request(&protocol, &mut &*data).await.expect("memory is read") {
+            ControlRequest::Inbound { request, .. } => assert_eq!(request.encode(), data),
+            ControlRequest::Refused(refusal) => {
+                let answer = encode_response(&Response::Refused(refusal)).1;
+                Response::decode(&answer).expect("a refusal of ours is one");
+            }
+            ControlRequest::Outbound { .. } => panic!("nothing of ours comes in"),
+        }
+        if let Ok(ControlResponse::Message(response)) = codec.read_response(&protocol, &mut &*data).await {
+            assert_eq!(encode_response(&response).1, data);
+        }
+    });
+    assert_eq!([&codec.requests, &codec.responses].map(|budget| budget.available_permits()), [BUDGET_BYTES; 2]);
+}
+
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;

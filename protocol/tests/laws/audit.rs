@@ -169,7 +169,9 @@ proptest! {
         after in events(),
     ) {
         let mut world = World::new();
-        before.iter().for_each(|event| drop(world.happens(event)));
+        for event in &before {
+            world.happens(event);
+        }
         if !world.damage(place, planted.map(|(hlc, value)| row(hlc, value))) {
             // A tombstone for a tombstone.
             return Ok(());

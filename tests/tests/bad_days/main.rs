@@ -16,6 +16,7 @@ mod kills;
 mod lineage;
 mod lines;
 mod members;
+mod metrics;
 mod old_peer;
 mod overload;
 mod quic;

@@ -194,5 +194,23 @@ pub(super) fn stored(store: &dyn Store, dataset: &DatasetId, lineage: Lineage) -
     damaged.map_or(Ok(forks), |what| Err(StoreError::Corrupt(what.into())))
 }
 
+/// A proof as it is stored, under the key that it says itself; what is read back is what is written again.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::dataset) fn fuzz(data: &[u8]) {
+    use crate::store::StoreEngine as _;
+    let (dataset, lineage) = (DatasetId::primary(), Lineage::ZERO);
+    let Ok(fork) = ForkProof::decode(data).map_err(ForkError::from).and_then(|proof| proof.verify(&dataset, lineage)) else {
+        return;
+    };
+    let store = crate::store::MemoryEngine::default().open(std::path::Path::new("/fuzz"), 0).expect("memory opens");
+    let (key, value) = (layout::fork_key(&fork), layout::sealed(codec::encode(fork.proof())));
+    assert_eq!(layout::unsealed(&value), Some(data), "one encoding, small enough to be sealed");
+    store.put(&key, &value).expect("memory takes what is small enough");
+    let read = stored(&*store, &dataset, lineage).expect("what was stored is read");
+    assert!(read.iter().eq([&fork]));
+    store.put(&[&key[..], &[0]].concat(), &value).expect("as before");
+    assert!(stored(&*store, &dataset, lineage).is_err(), "under another key it is damage");
+}
+
 #[cfg(test)]
 mod tests;

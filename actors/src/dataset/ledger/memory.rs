@@ -39,25 +39,33 @@ pub(super) fn recall(path: &Path) -> Result<Option<Coverages>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(refused(error.to_string())),
     };
-    let memory = unsealed(&bytes).and_then(|bytes| codec::decode::<Memory>(bytes, BYTES_MAX).ok());
-    let (number, scopes) = memory.ok_or_else(|| refused("damaged".to_owned()))?;
-    let mut known = BTreeMap::new();
-    for (name, registered, configured) in scopes {
-        let scope =
-            if name == ALL { Scope::All } else { Scope::One(Collection::new(&name).map_err(|e| refused(e.to_string()))?) };
-        known.insert(scope, Coverage { registered, configured, ..Coverage::default() });
-    }
-    Ok(Some(Coverages { number, scopes: known }))
+    decode(&bytes).map(Some).ok_or_else(|| refused("damaged".to_owned()))
 }
 
-/// Remembers a registration, durably.
-pub(super) fn remember(path: &Path, coverages: &Coverages) -> Result<(), StoreError> {
+/// What a file says; nothing where it is damaged or not what [`encode`] writes.
+fn decode(bytes: &[u8]) -> Option<Coverages> {
+    let (number, scopes) = codec::decode::<Memory>(unsealed(bytes)?, BYTES_MAX).ok()?;
+    let mut known = Coverages { number, scopes: BTreeMap::new() };
+    for (name, registered, configured) in scopes {
+        let scope = if name == ALL { Scope::All } else { Scope::One(Collection::new(&name).ok()?) };
+        known.scopes.insert(scope, Coverage { registered, configured, ..Coverage::default() });
+    }
+    // A name that stands there twice says two things.
+    (encode(&known) == bytes).then_some(known)
+}
+
+fn encode(coverages: &Coverages) -> Vec<u8> {
     let named = |(scope, coverage): (&Scope, &Coverage)| {
         let name = if let Scope::One(collection) = scope { collection.to_string() } else { ALL.to_owned() };
         (name, coverage.registered, coverage.configured)
     };
     let memory: Memory = (coverages.number, coverages.scopes.iter().map(named).collect());
-    let bytes = sealed(codec::encode(&memory));
+    sealed(codec::encode(&memory))
+}
+
+/// Remembers a registration, durably.
+pub(super) fn remember(path: &Path, coverages: &Coverages) -> Result<(), StoreError> {
+    let bytes = encode(coverages);
     if fs::read(path).is_ok_and(|known| known == bytes) {
         return Ok(());
     }
@@ -74,4 +82,20 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&next, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// What is remembered is written as it was read, and says of each scope what a registration takes from it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::dataset) fn fuzz(bytes: &[u8]) {
+    for bytes in [bytes.to_vec(), sealed(bytes.to_vec())] {
+        let Some(known) = decode(&bytes) else { continue };
+        assert_eq!(encode(&known), bytes);
+        let registration = known.registration();
+        assert_eq!(registration.number, known.number);
+        assert!(!registration.all || registration.collections.is_empty());
+        for (scope, coverage) in &known.scopes {
+            let Scope::One(collection) = scope else { continue };
+            assert!(registration.contains(collection) || !coverage.registered);
+        }
+    }
 }

@@ -60,6 +60,18 @@ fn parse(found: &str) -> Option<u64> {
     (text(arrival) == found).then_some(arrival)
 }
 
+/// A note has one spelling.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::dataset) fn fuzz(found: &str) {
+    if let Some(arrival) = parse(found) {
+        assert_eq!(text(arrival), found);
+    }
+    // No fuzzer makes a checksum.
+    if let Ok(arrival) = found.parse() {
+        assert_eq!(parse(&text(arrival)), Some(arrival));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

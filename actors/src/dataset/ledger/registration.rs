@@ -140,7 +140,7 @@ impl Ledger {
     pub(super) fn put_head(&self, scope: &Scope, coverage: &Coverage) -> Result<(), StoreError> {
         let Coverage { registered, configured, issuing, ref spans } = *coverage;
         let head = CoverageHead { registered, configured, issuing, spans: spans.len() as u64 };
-        self.store.put(&layout::coverage_key(scope), &layout::sealed(codec::encode(&head)))
+        self.store.put(&layout::coverage_key(scope), &head.encode())
     }
 
     /// Puts the spans of a writer where scopes got on. They ride on the next barrier: whoever lags behind only asks again.
@@ -179,7 +179,7 @@ fn stored_scopes(store: &dyn Store) -> Result<BTreeMap<Scope, Coverage>, StoreEr
                 Some(span) => drop(coverage.spans.insert(writer, span)),
                 None => damaged = true,
             },
-            None => match layout::unsealed(value).and_then(|bytes| codec::decode::<CoverageHead>(bytes, 256).ok()) {
+            None => match layout::decode_coverage_head(value) {
                 Some(head) => {
                     expected.insert(scope, head.spans);
                     coverage.registered = head.registered;

@@ -31,6 +31,15 @@ fn read_json(cell: &str) -> Option<Json> {
     }
 }
 
+/// A cell says what it said after it was read and written; any value that a document may hold is what its cell says.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(text: &str) {
+    let read = value(text);
+    assert_eq!(value(&cell(read.as_ref())), read);
+    let written = serde_json::from_str::<Json>(text).ok();
+    assert_eq!(value(&cell(written.as_ref())), written);
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -198,6 +198,43 @@ impl Source<'_> {
     }
 }
 
+/// A file, after a byte that says how it is read: its operations are lines of JSON to the collection that was named, the same in
+/// whatever pieces they are asked for, and each is counted.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Some((how, file)) = data.split_first() else { return };
+    let says = |bit: u8| how & bit != 0;
+    let format = if says(1) { Format::Csv } else { Format::Ndjson };
+    let key_field = says(2).then(|| "id".to_owned());
+    let shape = Shape { collection: "c".to_owned(), append: says(4), key_field, skip: u64::from(how >> 4) };
+    let made = |piece: usize| {
+        let (mut count, mut out) = (0_usize, Vec::new());
+        let mut taken = |more: u64| count += usize::try_from(more).expect("few");
+        let Ok(mut lines) = OpLines::new(format, Box::new(file), shape.clone(), &mut taken) else { return None };
+        let mut buffer = vec![0; piece];
+        loop {
+            match lines.read(&mut buffer).expect("memory is read") {
+                0 => break,
+                more => out.extend_from_slice(&buffer[..more]),
+            }
+        }
+        let failure = lines.failure().map(str::to_owned);
+        drop(lines);
+        Some((count, out, failure))
+    };
+    let whole = made(1 << 16);
+    assert_eq!(made(7), whole);
+    let Some((count, out, _)) = whole else { return };
+    let ops: Vec<Json> =
+        out.split_inclusive(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).expect("JSON")).collect();
+    assert_eq!(ops.len(), count);
+    for op in ops {
+        assert_eq!(op["collection"], "c");
+        assert_eq!((op["op"] == "put", op["op"] == "append"), (op.get("key").is_some(), op.get("key").is_none()));
+        assert!(op.get("value").is_some() && (!shape.append || op["op"] == "append"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
