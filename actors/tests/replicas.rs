@@ -2,6 +2,8 @@
 
 #[path = "replicas/bad_frames.rs"]
 mod bad_frames;
+#[path = "replicas/floors.rs"]
+mod floors;
 #[path = "replicas/forks.rs"]
 mod forks;
 
@@ -20,7 +22,7 @@ use anabranch_protocol::commit::Identity;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Key, PeerId};
 use anabranch_protocol::registration::Registration;
-use anabranch_protocol::replica::{Op, WriteOp, WriteRequest};
+use anabranch_protocol::replica::{Op, WriteOp, WriteRefusal, WriteRequest};
 use anabranch_protocol::value::Value;
 use anabranch_protocol::wire::{Announce, Kind, Request, Response};
 use futures::FutureExt;

@@ -11,6 +11,9 @@ use crate::conflict::Row;
 use crate::fingerprint::{RowHasher, Tally};
 use crate::id::{Collection, DatasetId, Key};
 
+/// Rows that a slice came by, and whether these were the last of their collection.
+pub type WalkedOver = (Vec<(Key, Option<Row>)>, bool);
+
 /// Rows and tallies as they are now.
 pub trait WalkedRows {
     /// Why they can't be read.
@@ -23,11 +26,11 @@ pub trait WalkedRows {
     fn collection_after(&self, before: Option<&Collection>) -> Result<Option<Collection>, Self::Error>;
 
     /// Rows of a collection in key order from the first after a key, each once checked, as many as this slice has room for; and
-    /// whether these were all.
+    /// whether these were all. Of those that the collection's floor hides just the key.
     ///
     /// # Errors
     /// When one can't be read or is damaged.
-    fn rows_after(&mut self, collection: &Collection, after: Option<&Key>) -> Result<(Vec<(Key, Row)>, bool), Self::Error>;
+    fn rows_after(&mut self, collection: &Collection, after: Option<&Key>) -> Result<WalkedOver, Self::Error>;
 
     /// What a collection's rows should add up to.
     ///
@@ -75,8 +78,8 @@ impl Stretch {
         row.value.is_some().then(|| self.hasher.hash(key, &row.stamp, &row.content))
     }
 
-    fn read(&mut self, key: Key, row: &Row) {
-        self.hash(&key, row).into_iter().for_each(|hash| self.sum.add(hash));
+    fn read(&mut self, key: Key, row: Option<&Row>) {
+        row.and_then(|row| self.hash(&key, row)).into_iter().for_each(|hash| self.sum.add(hash));
         self.cursor = Some(key);
     }
 }
@@ -109,13 +112,13 @@ impl RowWalk {
             };
             let (found, ended) = rows.rows_after(&stretch.collection, stretch.cursor.as_ref())?;
             self.rows += found.len() as u64;
-            found.into_iter().for_each(|(key, row)| stretch.read(key, &row));
+            found.into_iter().for_each(|(key, row)| stretch.read(key, row.as_ref()));
             if !ended {
                 self.stretch = Some(stretch);
                 return Ok(Step::More);
             }
             // In the slice that saw its end: a row written past the cursor after that would be in the tally alone.
-            if stretch.sum != rows.tally(&stretch.collection)? {
+            if !stretch.sum.counts_as(&rows.tally(&stretch.collection)?) {
                 return Ok(Step::Differs(stretch.collection));
             }
             match rows.collection_after(Some(&stretch.collection))? {
@@ -134,7 +137,15 @@ impl RowWalk {
         stretch.and_then(|stretch| stretch.cursor.as_ref()).is_some_and(|cursor| key <= cursor)
     }
 
-    /// A row takes the place of what the store had under its key. Nothing where the walk [is not past] it.
+    /// A collection was dropped: rows that were added up may be among those that no tally counts any more. If the walk is in it, it
+    /// begins with it again.
+    pub fn dropped(&mut self, collection: &Collection) {
+        if let Some(stretch) = self.stretch.as_mut().filter(|stretch| stretch.collection == *collection) {
+            *stretch = Stretch::new(&self.dataset, collection.clone());
+        }
+    }
+
+    /// A row takes the place of what the store had under its key, if that was not dropped. Nothing where the walk [is not past] it.
     ///
     /// [is not past]: Self::is_past
     pub fn replaced(&mut self, collection: &Collection, key: &Key, old: Option<&Row>, new: &Row) {

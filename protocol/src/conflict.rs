@@ -12,6 +12,7 @@ use std::str::FromStr;
 pub use lww::LastWriterWins;
 
 use crate::commit::Change;
+use crate::floor::Floor;
 use crate::hlc::Hlc;
 use crate::id::{NameError, WriterId};
 use crate::value::content_hash;
@@ -81,6 +82,9 @@ pub trait ConflictPolicy {
     fn state(&self, stamp: Stamp, change: &Change) -> Option<Row>;
     /// The join of two states of one row.
     fn join(&self, a: Row, b: Row) -> Row;
+    /// What a floor leaves of a state; `None` where nothing is left. It distributes over the join: what it leaves of a join is the
+    /// join of what it leaves.
+    fn above(&self, row: Row, floor: &Floor) -> Option<Row>;
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::conflict::Stamp;
+use crate::floor::Floor;
 use crate::id::{Collection, DatasetId, Key};
 
-/// Live rows of a collection and the sum of their hashes.
+/// Live rows of a collection, the sum of their hashes, and the floor that they are above.
 ///
 /// Both wrap: in a damaged store more rows may be taken away than were there, and what a tally is off by must stay what it is
 /// through all further writes, so that an [audit](crate::audit) finds it.
@@ -21,6 +22,9 @@ pub struct Tally {
     /// Sum of row hashes modulo 2^128, as two halves (high, low).
     #[serde(rename = "f")]
     sum: (u64, u64),
+    /// What the collection's drops come to; rows that it hides are not counted, whether they are removed yet or not.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Floor>,
 }
 
 impl Tally {
@@ -34,6 +38,30 @@ impl Tally {
     pub fn remove(&mut self, row_hash: u128) {
         self.live = self.live.wrapping_sub(1);
         self.set(self.value().wrapping_sub(row_hash));
+    }
+
+    /// Counts in all that another tally counts.
+    pub fn add_all(&mut self, other: &Self) {
+        self.live = self.live.wrapping_add(other.live);
+        self.set(self.value().wrapping_add(other.value()));
+    }
+
+    /// Whether an entry with this stamp makes nothing any more.
+    #[must_use]
+    pub fn hides(&self, stamp: &Stamp) -> bool {
+        self.floor.is_some_and(|floor| floor.hides(stamp))
+    }
+
+    /// Whether the collection was dropped and nothing is in it since.
+    #[must_use]
+    pub fn is_dropped(&self) -> bool {
+        self.live == 0 && self.floor.is_some_and(|floor| floor.dropped)
+    }
+
+    /// Whether it counts the same rows as another, whatever floor they are above.
+    #[must_use]
+    pub fn counts_as(&self, other: &Self) -> bool {
+        (self.live, self.sum) == (other.live, other.sum)
     }
 
     /// The sum.
@@ -69,10 +97,7 @@ impl RowHasher {
     #[must_use]
     pub fn hash(&self, key: &Key, stamp: &Stamp, content: &[u8; 16]) -> u128 {
         let mut row = [0; 76];
-        row[..8].copy_from_slice(&stamp.hlc.0.to_le_bytes());
-        row[8..40].copy_from_slice(&stamp.writer.peer.0);
-        row[40..56].copy_from_slice(&stamp.writer.epoch.0);
-        row[56..60].copy_from_slice(&stamp.index.to_le_bytes());
+        row[..60].copy_from_slice(&stamp_bytes(stamp));
         row[60..].copy_from_slice(content);
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
         hasher.update(&row);
@@ -83,6 +108,9 @@ impl RowHasher {
     }
 }
 
+/// Stands in a dataset's fingerprint where the length of a name would, before a floor. No name is that long.
+const FLOOR_MARK: u64 = u64::MAX;
+
 /// The fingerprint of a dataset, from what its registered collections and its vector say; hex of 16 bytes.
 #[must_use]
 pub fn dataset_fingerprint<'a>(
@@ -90,11 +118,18 @@ pub fn dataset_fingerprint<'a>(
     heads: Option<&crate::vector::VersionVector>,
 ) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("anabranch 1 dataset fingerprint");
-    for (collection, tally) in parts.filter(|(_, tally)| tally.live > 0) {
-        hasher.update(&(collection.as_str().len() as u64).to_le_bytes());
-        hasher.update(collection.as_str().as_bytes());
-        hasher.update(&tally.live.to_le_bytes());
-        hasher.update(&tally.value().to_le_bytes());
+    for (collection, tally) in parts {
+        if tally.live > 0 {
+            name(&mut hasher, collection);
+            hasher.update(&tally.live.to_le_bytes());
+            hasher.update(&tally.value().to_le_bytes());
+        }
+        if let Some(Floor { stamp, dropped }) = &tally.floor {
+            hasher.update(&FLOOR_MARK.to_le_bytes());
+            name(&mut hasher, collection);
+            hasher.update(&stamp_bytes(stamp));
+            hasher.update(&[u8::from(*dropped)]);
+        }
     }
     if let Some(heads) = heads {
         hasher.update(&heads.digest().0);
@@ -102,4 +137,18 @@ pub fn dataset_fingerprint<'a>(
     let mut fingerprint = [0; 16];
     hasher.finalize_xof().fill(&mut fingerprint);
     data_encoding::HEXLOWER.encode(&fingerprint)
+}
+
+fn name(hasher: &mut blake3::Hasher, collection: &Collection) {
+    hasher.update(&(collection.as_str().len() as u64).to_le_bytes());
+    hasher.update(collection.as_str().as_bytes());
+}
+
+fn stamp_bytes(stamp: &Stamp) -> [u8; 60] {
+    let mut bytes = [0; 60];
+    bytes[..8].copy_from_slice(&stamp.hlc.0.to_le_bytes());
+    bytes[8..40].copy_from_slice(&stamp.writer.peer.0);
+    bytes[40..56].copy_from_slice(&stamp.writer.epoch.0);
+    bytes[56..].copy_from_slice(&stamp.index.to_le_bytes());
+    bytes
 }

@@ -17,6 +17,7 @@ pub mod conflict;
 pub mod coverage;
 pub mod fence;
 pub mod fingerprint;
+pub mod floor;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

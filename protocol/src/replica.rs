@@ -248,7 +248,7 @@ impl Replica {
     /// # Errors
     /// Whatever reading a row fails with.
     pub fn redo<R: Rows>(&mut self, record: &Record, rows: &R) -> Result<Vec<RowWrite>, R::Error> {
-        let writes = turn::replay(&self.settings, record, rows)?;
+        let writes = turn::replay(&self.settings, &self.tallies, record, rows)?;
         self.take_in(record);
         Ok(writes)
     }

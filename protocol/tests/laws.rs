@@ -14,6 +14,8 @@ mod decoders;
 mod epochs;
 #[path = "laws/fences.rs"]
 mod fences;
+#[path = "laws/floors.rs"]
+mod floors;
 #[path = "laws/forks.rs"]
 mod forks;
 #[path = "laws/frames.rs"]

@@ -171,7 +171,7 @@ fn facts(data: &[u8]) {
     for value in [data.to_vec(), layout::sealed(data.to_vec())] {
         let Some(bytes) = layout::unsealed(&value) else { continue };
         let same = |again: Vec<u8>| assert_eq!(again, bytes);
-        codec::decode::<Tally>(bytes, 64).into_iter().for_each(|fact| same(codec::encode(&fact)));
+        codec::decode::<Tally>(bytes, layout::TALLY_BYTES_MAX).into_iter().for_each(|fact| same(codec::encode(&fact)));
         codec::decode::<(u64, u64)>(bytes, 1_024).into_iter().for_each(|fact| same(codec::encode(&fact)));
         codec::decode::<Option<Epoch>>(bytes, 1_024).into_iter().for_each(|fact| same(codec::encode(&fact)));
         codec::decode::<Incarnation>(bytes, 1_024).into_iter().for_each(|fact| same(codec::encode(&fact)));

@@ -12,6 +12,7 @@
 //! | `p` | collection, 0, key, 0, part (u16) | a further part of a row |
 //! | `e` | peer | when its `Hello` was first accepted, or when it was enrolled or demoted by hand (u64, milliseconds); 1 behind it: demoted |
 //! | `x` | collection, 0, record key prefix (18) | arrival of a commit with records of that collection |
+//! | `d` | collection | the floor below which no row is left |
 //! | `c` | collection or `*`, 0 | whether it is registered, and what is done about its past |
 //! | `c` | collection or `*`, 0, peer, epoch | the writer's commits that are missing there |
 //!
@@ -104,6 +105,14 @@ pub(super) fn parse_enrolment(key: &[u8], value: &[u8]) -> Option<(PeerId, bool)
 
 pub(super) fn tally_key(collection: &Collection) -> Vec<u8> {
     [b"t", collection.as_str().as_bytes()].concat()
+}
+
+/// Largest tally or floor.
+pub(super) const TALLY_BYTES_MAX: usize = 256;
+
+/// Where it is remembered below which floor no row is left.
+pub(super) fn swept_key(collection: &Collection) -> Vec<u8> {
+    [b"d", collection.as_str().as_bytes()].concat()
 }
 
 pub(super) fn row_prefix(collection: &Collection) -> Vec<u8> {

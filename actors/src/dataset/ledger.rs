@@ -15,6 +15,7 @@ use anabranch_protocol::conflict::Row;
 use anabranch_protocol::coverage::Coverages;
 use anabranch_protocol::fence::{Fences, control_collection};
 use anabranch_protocol::fingerprint::Tally;
+use anabranch_protocol::floor::Floor;
 use anabranch_protocol::hlc::{Hlc, WallClock};
 use anabranch_protocol::id::{Collection, Epoch, Incarnation, Key, Lineage, WriterId};
 use anabranch_protocol::replica::{
@@ -27,6 +28,9 @@ use anabranch_protocol::wire::Kind;
 pub use self::forks::Parted;
 pub use self::rows::RowAudit;
 use self::rows::Rows;
+use self::sweep::Sweeps;
+pub(super) use self::weigh::count_above;
+use self::weigh::{Weighings, dropped_in};
 use self::widen::Moves;
 pub use self::widen::Widened;
 use super::enrolment::Enrolments;
@@ -37,7 +41,10 @@ use super::log::{self, Found};
 use super::view::{View, local_writer, record_index_keys};
 use crate::store::{OpenError, Store, StoreEngine, StoreError};
 
+/// What a new store is written in.
 const FORMAT_VERSION: u64 = 1;
+/// What it is written in from its first drop on: who does not know of drops would show again what they removed.
+const FORMAT_WITH_DROPS: u64 = 2;
 
 const META_FORMAT: &str = "format";
 const META_INCARNATION: &str = "incarnation";
@@ -61,7 +68,7 @@ pub enum LedgerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The store was written by a newer version.
-    #[error("the store has format {found}, this version reads up to {FORMAT_VERSION}: upgrade the node")]
+    #[error("the store has format {found}, this version reads up to {FORMAT_WITH_DROPS}: upgrade the node")]
     NewerFormat { found: u64 },
     /// The store holds another kind of dataset.
     #[error("the store holds a dataset of kind {stored}, but {configured} is configured")]
@@ -92,6 +99,8 @@ pub struct Committed {
     pub got_on: bool,
     /// Up to where commits of peers that may no longer write count.
     pub fences: Arc<Fences>,
+    /// Whether rows that were dropped are still to be removed.
+    pub to_sweep: bool,
 }
 
 /// A place in the log, and the bytes of all records up to it.
@@ -133,6 +142,10 @@ pub struct Ledger {
     memory: Option<PathBuf>,
     moves: Moves,
     issue_from: Option<Vec<u8>>,
+    /// Whether the store's format is one with drops.
+    with_drops: bool,
+    weighings: Weighings,
+    sweeps: Sweeps,
     rows: Rows,
 }
 
@@ -173,7 +186,13 @@ impl Ledger {
         let view = Arc::new(View::new(store.clone(), &settings));
         let forks = forks::stored(&*store, &settings.dataset, settings.lineage)?;
         let saved = Saved { forks, control: control_rows(&*store, &view)?, ..saved(&*store)? };
+        for (collection, floor) in saved.tallies.iter().filter_map(|(collection, tally)| Some((collection, tally.floor?))) {
+            view.raise_floor(collection, floor);
+        }
         let mut ledger = Self {
+            with_drops: number(&*store, META_FORMAT)? >= FORMAT_WITH_DROPS,
+            weighings: Weighings::default(),
+            sweeps: Sweeps::load(&*store, &saved.tallies)?,
             mark: stored_mark(&*store)?,
             log_bytes: 0,
             accepted: store.get(&layout::meta(META_ACCEPTED))?.is_some(),
@@ -223,6 +242,7 @@ impl Ledger {
             epoch = Some(record.effects.epoch);
             self.moves.add(record.effects.widens, at);
             self.arrival = at;
+            record.commit.iter().for_each(|commit| self.sweeps.again(commit));
             self.apply(std::slice::from_ref(&record), at, &rows)?;
             at += 1;
         }
@@ -289,7 +309,7 @@ impl Ledger {
         requests: &[WriteRequest],
         entropy: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(Outcomes, Committed), StoreError> {
-        let (turn, outcomes) = self.replica.decide(now, requests, &*self.view, entropy)?;
+        let (turn, outcomes) = self.replica.decide(now, requests, &self.counted_rows(), entropy)?;
         Ok((outcomes, self.commit(turn)?))
     }
 
@@ -313,8 +333,10 @@ impl Ledger {
     ) -> Result<(Vec<Verdict>, Committed, Option<ForkError>), StoreError> {
         let (learned, wrong) = self.learn_forks(proofs)?;
         let writers: Vec<WriterId> = commits.iter().map(Commit::writer).collect();
-        let (turn, verdicts) = self.replica.receive(now, commits, &*self.view)?;
+        let dropped = dropped_in(&commits);
+        let (turn, verdicts) = self.replica.receive(now, commits, &self.counted_rows())?;
         let committed = Committed { newly_parted: learned > 0, ..self.commit(turn)? };
+        self.weighed(&dropped);
         let forked = |(writer, verdict): (&WriterId, &Verdict)| {
             matches!(verdict, Verdict::Refused(ReceiveRefusal::Fork { .. })) && self.writes_under(writer)
         };
@@ -363,6 +385,7 @@ impl Ledger {
             if self.read_only {
                 return Err(StoreError::NoSpace);
             }
+            self.settle_format(&turn)?;
             self.write_mark()?;
             for record in &turn.records {
                 self.arrival += 1;
@@ -381,8 +404,19 @@ impl Ledger {
         Ok(Committed { commits, ..self.nothing_committed() })
     }
 
+    /// Says in the store that it has drops, before it has the first.
+    fn settle_format(&mut self, turn: &Turn) -> Result<(), StoreError> {
+        let mut tallies = turn.records.iter().flat_map(|record| &record.effects.tallies);
+        if !self.with_drops && tallies.any(|(_, tally)| tally.floor.is_some()) {
+            self.store.put(&layout::meta(META_FORMAT), &layout::sealed(FORMAT_WITH_DROPS.to_be_bytes().to_vec()))?;
+            self.store.barrier()?;
+            self.with_drops = true;
+        }
+        Ok(())
+    }
+
     /// Vector, forks and fences as they are now: what a turn without commits says.
-    pub(super) fn nothing_committed(&self) -> Committed {
+    pub(in crate::dataset) fn nothing_committed(&self) -> Committed {
         Committed {
             commits: Vec::new(),
             vector: Arc::new(self.replica.vector().clone()),
@@ -391,6 +425,7 @@ impl Ledger {
             registered_anew: false,
             got_on: false,
             fences: self.replica.fences().clone(),
+            to_sweep: self.sweeps.any(),
         }
     }
 
@@ -403,6 +438,13 @@ impl Ledger {
         }
         for (arrival, record) in (first..).zip(records) {
             self.put_indexes(arrival, record)?;
+            let tallies = record.effects.tallies.iter();
+            for (collection, floor) in tallies.filter_map(|(collection, tally)| Some((collection, tally.floor?))) {
+                if view.raise_floor(collection, floor) {
+                    self.rows.dropped(collection);
+                }
+                self.sweeps.raise(collection, floor);
+            }
         }
         if let Some(last) = records.last() {
             self.store.put(&layout::meta(META_CLOCK), &layout::sealed(last.effects.clock.0.to_be_bytes().to_vec()))?;
@@ -415,6 +457,7 @@ impl Ledger {
 
     fn put_row(&mut self, write: &RowWrite) -> Result<(), StoreError> {
         let key = layout::row_key(&write.collection, &write.key);
+        self.weigh_again(&key, write)?;
         self.walk_is_told(&key, write)?;
         let (head, parts) = layout::encode_row(&write.row);
         if !parts.is_empty() && !self.large_rows {
@@ -422,7 +465,7 @@ impl Ledger {
             self.large_rows = true;
         }
         if self.large_rows {
-            self.drop_parts(write, parts.len())?;
+            self.drop_parts(&write.collection, &write.key, parts.len())?;
         }
         for (part, chunk) in (0_u16..).zip(parts) {
             self.store.put(&layout::row_part(&write.collection, &write.key, part), chunk)?;
@@ -431,8 +474,8 @@ impl Ledger {
     }
 
     /// Removes the parts of a larger earlier value that the new one does not overwrite.
-    fn drop_parts(&self, write: &RowWrite, keep: usize) -> Result<(), StoreError> {
-        let part_of = |part| layout::row_part(&write.collection, &write.key, part);
+    fn drop_parts(&self, collection: &Collection, key: &Key, keep: usize) -> Result<(), StoreError> {
+        let part_of = |part| layout::row_part(collection, key, part);
         let keep = u16::try_from(keep).expect("a value has at most 150 parts");
         let mut stale = Vec::new();
         self.store.scan(&part_of(keep), &part_of(u16::MAX), &mut |key, _| {
@@ -559,6 +602,9 @@ impl anabranch_protocol::replica::Rows for Lenient<'_> {
             other => other,
         }
     }
+    fn above(&self, collection: &Collection, floor: &Floor) -> Result<Tally, StoreError> {
+        self.0.above(collection, floor)
+    }
     fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
         anabranch_protocol::replica::Rows::commit(self.0, line, seq)
     }
@@ -568,7 +614,7 @@ impl anabranch_protocol::replica::Rows for Lenient<'_> {
 fn check_format(store: &dyn Store, kind: Kind) -> Result<Option<Incarnation>, LedgerError> {
     let Some(incarnation) = fact::<Incarnation>(store, META_INCARNATION)? else { return Ok(None) };
     let found = number(store, META_FORMAT)?;
-    if found > FORMAT_VERSION {
+    if found > FORMAT_WITH_DROPS {
         return Err(LedgerError::NewerFormat { found });
     }
     let stored: String = fact(store, META_KIND)?.unwrap_or_default();
@@ -648,7 +694,7 @@ fn saved(store: &dyn Store) -> Result<Saved, StoreError> {
     })?;
     store.scan(b"t", b"u", &mut |key, value| {
         let collection = std::str::from_utf8(&key[1..]).ok().and_then(|name| Collection::new(name).ok());
-        let tally = layout::unsealed(value).and_then(|bytes| codec::decode::<Tally>(bytes, 64).ok());
+        let tally = layout::unsealed(value).and_then(|bytes| codec::decode::<Tally>(bytes, layout::TALLY_BYTES_MAX).ok());
         match collection.zip(tally) {
             Some((collection, tally)) => drop(saved.tallies.insert(collection, tally)),
             None => damaged = Some("a tally fails its checksum"),
@@ -693,7 +739,9 @@ mod memory;
 mod reached;
 mod registration;
 mod rows;
+mod sweep;
 mod verify;
+mod weigh;
 mod widen;
 
 #[cfg(test)]

@@ -87,7 +87,7 @@ pub struct Told(pub Arc<Committed>);
 pub struct LedgerStatus {
     /// Live documents or records.
     pub documents: u64,
-    /// Per collection.
+    /// Per collection, without those that were dropped and not written to since.
     pub tallies: Vec<(anabranch_protocol::id::Collection, u64)>,
     /// Bytes of the log.
     pub log_bytes: u64,
@@ -171,6 +171,14 @@ impl Group {
 
 /// Requests that did not fit the commit, and who waits for them.
 type Undecided = Vec<(WriteRequest, Begun)>;
+
+/// What became of commits in a turn.
+enum Taken {
+    In((Vec<Verdict>, Committed, Option<ForkError>)),
+    /// What their drops leave is still being counted.
+    NotYet(Vec<Commit>, Vec<ForkProof>),
+}
+
 /// Who takes turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TurnOf {
@@ -215,6 +223,8 @@ pub struct Oplog {
     in_flight: bool,
     /// Changes of registration, old commits with more sections, local rows to be issued, rows to be audited.
     chores: VecDeque<Chore>,
+    /// Rows that were dropped are being removed.
+    sweeping: bool,
     /// Whose turn it was last.
     last: TurnOf,
     /// Commits of peers taken in and refused since the start.
@@ -245,6 +255,7 @@ impl Oplog {
             received: VecDeque::new(),
             in_flight: false,
             chores: VecDeque::new(),
+            sweeping: false,
             last: TurnOf::Chores,
             received_commits: 0,
             refused_commits: 0,
@@ -369,9 +380,19 @@ impl Oplog {
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
         let Receive { commits, proofs, reply } = receive;
-        let turn = async move { store.run(move |ledger: &mut Ledger| ledger.receive_with(now, commits, proofs)).await };
+        let receive = move |ledger: &mut Ledger| match ledger.weigh(&commits)? {
+            true => ledger.receive_with(now, commits, proofs).map(Taken::In),
+            false => Ok(Taken::NotYet(commits, proofs)),
+        };
+        let turn = async move { store.run(receive).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
-            Ok(Ok((verdicts, committed, bad_proof))) => {
+            Ok(Ok(Taken::NotYet(commits, proofs))) => {
+                // The others have their turns first.
+                actor.received.push_front(Receive { commits, proofs, reply });
+                actor.in_flight = false;
+                actor.next_turn(ctx);
+            }
+            Ok(Ok(Taken::In((verdicts, committed, bad_proof)))) => {
                 actor.note(&verdicts);
                 actor.counters.received(&committed, actor.clock.now());
                 // Told before the reply: who hears of the vector finds the others informed.
@@ -408,9 +429,14 @@ impl Oplog {
 
     fn finish_turn(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         self.in_flight = false;
+        let begin_to_sweep = committed.to_sweep && !self.sweeping;
+        self.sweeping = committed.to_sweep;
         let news = committed.newly_parted || committed.registered_anew || committed.got_on;
         if !committed.commits.is_empty() || news {
             self.tell(committed);
+        }
+        if begin_to_sweep {
+            self.sweep(ctx);
         }
         self.next_turn(ctx);
     }
@@ -561,7 +587,10 @@ fn status(ledger: &Ledger) -> LedgerStatus {
     let replica = ledger.replica();
     LedgerStatus {
         documents: replica.documents(),
-        tallies: replica.tallies().iter().map(|(collection, tally)| (collection.clone(), tally.live)).collect(),
+        tallies: {
+            let listed = replica.tallies().iter().filter(|(_, tally)| !tally.is_dropped());
+            listed.map(|(collection, tally)| (collection.clone(), tally.live)).collect()
+        },
         log_bytes: ledger.log_bytes(),
         fingerprint: replica.fingerprint(),
         writer: replica.writer(),

@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 
 use anabranch_protocol::commit::{Change, Commit};
 use anabranch_protocol::conflict::{Row, Stamp};
+use anabranch_protocol::fingerprint::{RowHasher, Tally};
+use anabranch_protocol::floor::Floor;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{Collection, DatasetId, Epoch, Key, Lineage, PeerId, WriterId};
 use anabranch_protocol::limits::PAGE_FRAMES_MAX;
@@ -18,6 +20,7 @@ use serde_bytes::ByteBuf;
 
 use super::damage::Damage;
 use super::layout;
+use super::ledger::count_above;
 use super::log::{self, Found};
 use super::registered::Registered;
 use crate::api::{Document, ListQuery, Listing};
@@ -42,6 +45,8 @@ pub struct View {
     /// Who is told when a checksum fails; nobody while the ledger is being opened.
     damage: OnceLock<Damage>,
     registered: Arc<Registered>,
+    /// Written while rows of a turn are applied: what a drop hides vanishes together with what its commit writes.
+    floors: RwLock<BTreeMap<Collection, Floor>>,
 }
 
 impl View {
@@ -55,6 +60,7 @@ impl View {
             local_writer: local_writer(settings.identity.peer()),
             whole: RwLock::new(true),
             damage: OnceLock::new(),
+            floors: RwLock::default(),
         }
     }
 
@@ -85,6 +91,22 @@ impl View {
         Applying(whole)
     }
 
+    /// From now on what this floor hides is not there. Whether it is a greater one than before.
+    pub(super) fn raise_floor(&self, collection: &Collection, floor: Floor) -> bool {
+        let mut floors = self.floors.write().unwrap_or_else(PoisonError::into_inner);
+        let raised = floors.get(collection) < Some(&floor);
+        if raised {
+            floors.insert(collection.clone(), floor);
+        }
+        raised
+    }
+
+    /// Whether a row with this stamp is one that was dropped and is yet to be removed.
+    pub(super) fn hides(&self, collection: &Collection, stamp: &Stamp) -> bool {
+        let floors = self.floors.read().unwrap_or_else(PoisonError::into_inner);
+        floors.get(collection).is_some_and(|floor| floor.hides(stamp))
+    }
+
     fn reading(&self) -> Result<RwLockReadGuard<'_, bool>, StoreError> {
         let whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
         if *whole { Ok(whole) } else { Err(StoreError::Poisoned) }
@@ -94,13 +116,17 @@ impl View {
     pub(super) fn load_row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, StoreError> {
         match self.store.get(&layout::row_key(collection, key))? {
             None => Ok(None),
-            Some(head) => self.finish_row(collection, key, &head).map(Some),
+            Some(head) => self.finish_row(collection, key, &head),
         }
     }
 
-    fn finish_row(&self, collection: &Collection, key: &Key, head: &[u8]) -> Result<Row, StoreError> {
+    /// The whole of a row, unless it was dropped.
+    fn finish_row(&self, collection: &Collection, key: &Key, head: &[u8]) -> Result<Option<Row>, StoreError> {
         let damaged = || StoreError::Corrupt(format!("row {key:?} of {collection:?} fails its checksum"));
         let (mut row, mut missing) = layout::decode_row_head(head).ok_or_else(damaged)?;
+        if self.hides(collection, &row.stamp) {
+            return Ok(None);
+        }
         let mut part = 0;
         while let (Some(value), true) = (&mut row.value, missing > 0) {
             let chunk = self.store.get(&layout::row_part(collection, key, part))?.ok_or_else(damaged)?;
@@ -108,7 +134,7 @@ impl View {
             value.extend_from_slice(&chunk);
             part += 1;
         }
-        if layout::row_is_whole(&row) { Ok(row) } else { Err(damaged()) }
+        if layout::row_is_whole(&row) { Ok(Some(row)) } else { Err(damaged()) }
     }
 
     /// A document or record.
@@ -186,11 +212,11 @@ impl View {
 
     fn scanned_row(&self, collection: &Collection, key: &[u8], head: &[u8]) -> Result<Option<Document>, StoreError> {
         let (key, row) = self.checked_row(collection, key, head)?;
-        Ok(row.value.map(|value| Document { key, value, stamp: row.stamp }))
+        Ok(row.and_then(|row| row.value.map(|value| Document { key, value, stamp: row.stamp })))
     }
 
-    /// A row as a scan comes upon it: the end of its key and its first part.
-    pub(super) fn checked_row(&self, collection: &Collection, key: &[u8], head: &[u8]) -> Result<(Key, Row), StoreError> {
+    /// A row as a scan comes upon it: the end of its key and its first part. Of one that was dropped the key alone.
+    pub(super) fn checked_row(&self, collection: &Collection, key: &[u8], head: &[u8]) -> Result<(Key, Option<Row>), StoreError> {
         let key = std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
         let key = key.ok_or_else(|| StoreError::Corrupt("a row's key is not text".into()))?;
         let row = self.finish_row(collection, &key, head)?;
@@ -368,6 +394,9 @@ impl Rows for View {
     type Error = StoreError;
     fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, StoreError> {
         self.noting(self.load_row(collection, key))
+    }
+    fn above(&self, collection: &Collection, floor: &Floor) -> Result<Tally, StoreError> {
+        self.noting(count_above(&*self.store, RowHasher::new(&self.dataset, collection), collection, floor))
     }
     fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
         Ok(Self::commit(self, line, seq)?.map(|commit| Line::of(&commit)))

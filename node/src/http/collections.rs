@@ -1,11 +1,16 @@
-//! `GET …/collections`: registered and local-only collections; `PUT` and `DELETE …/collections/{c}`: register and unregister one.
+//! `GET …/collections`: registered and local-only collections; `PUT` and `DELETE …/collections/{c}`: register and unregister one;
+//! `POST …/collections/{c}/drop` and `…/truncate`: remove all that is in one, everywhere.
 
+use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use anabranch_actors::api::{CollectionInfo, Coverage};
+use anabranch_protocol::id::{Collection, DatasetId};
+use anabranch_protocol::replica::{Op, WriteOp, WriteRequest};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::answer::{WriteQuery, WrittenPage, receipt, unconditional_write};
 use super::problem::Problem;
 use super::{Api, target};
 
@@ -86,4 +91,52 @@ pub async fn unregister(request: HttpRequest, api: Data<Api>) -> Result<HttpResp
         return Ok(HttpResponse::NoContent().finish());
     }
     Ok(HttpResponse::Ok().json(Registered { collection: collection.to_string(), registered: false }))
+}
+
+/// Removes all that was written to a collection, and the collection from listings until it is written to again.
+#[utoipa::path(
+    post, path = "/v1/datasets/{d}/collections/{c}/drop", tag = "datasets",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery),
+    responses((status = 200, description = "Nothing written before is there any more", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
+)]
+pub async fn drop(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
+    empty(&request, &api, Op::Drop).await
+}
+
+/// Removes all that was written to a collection.
+#[utoipa::path(
+    post, path = "/v1/datasets/{d}/collections/{c}/truncate", tag = "datasets",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery),
+    responses((status = 200, description = "Nothing written before is there any more", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
+)]
+pub async fn truncate(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
+    empty(&request, &api, Op::Truncate).await
+}
+
+/// Not yet: a commit would have to name two collections, and a peer may have registered only one of them.
+pub async fn rename(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let what = format!("POST {}", request.path());
+    Err(Problem::not_yet(&what).with("instead", "write its documents to the new collection, then drop the old one"))
+}
+
+async fn empty(request: &HttpRequest, api: &Api, op: Op) -> Result<HttpResponse, Problem> {
+    let (dataset, collection) = (target::dataset(request)?, target::collection(request)?);
+    api.kind(&dataset)?;
+    let options = unconditional_write(request)?;
+    is_known(api, &dataset, &collection).await?;
+    let ops = vec![WriteOp { collection: collection.clone(), op }];
+    let written = api.write(&dataset, WriteRequest { ops }).await?;
+    let confirmed = receipt(api, &dataset, vec![collection], &written, options).await?;
+    Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
+}
+
+/// A name that nobody has written to or registered is most likely misspelled.
+async fn is_known(api: &Api, dataset: &DatasetId, collection: &Collection) -> Result<(), Problem> {
+    let known = api.node.collections(dataset).await.map_err(|error| Problem::of_dataset(&error))?;
+    if known.iter().any(|known| known.collection == *collection) {
+        return Ok(());
+    }
+    let detail =
+        format!("no collection {:?} in this dataset: nothing was ever written to it, or it was dropped", collection.as_str());
+    Err(Problem::not_found(detail).in_dataset(dataset))
 }

@@ -56,6 +56,8 @@ pub async fn show() -> HttpResponse {
         collections::list,
         collections::register,
         collections::unregister,
+        collections::drop,
+        collections::truncate,
         list::list,
         docs::post,
         docs::put,

@@ -150,8 +150,12 @@ impl Problem {
             WriteRefusal::AppendOnly | WriteRefusal::DocumentsOnly => {
                 Self::new(StatusCode::CONFLICT, "wrong-kind", "Not for a dataset of this kind", detail)
             }
+            WriteRefusal::RecordsStay => Self::new(StatusCode::CONFLICT, "wrong-kind", "Not for a dataset of this kind", detail),
+            WriteRefusal::DropsNothingShared { .. } => {
+                Self::new(StatusCode::CONFLICT, "not-registered", "The collection does not replicate here", detail)
+            }
             WriteRefusal::ValueTooLarge { .. } | WriteRefusal::TooLarge(_) => Self::too_large(detail),
-            WriteRefusal::InvalidValue(_) => Self::bad_request(detail),
+            WriteRefusal::InvalidValue(_) | WriteRefusal::Reserved { .. } => Self::bad_request(detail),
         }
     }
 
@@ -284,6 +288,10 @@ mod tests {
         let status = |refusal| write_problem(WriteError::Refused(refusal)).0;
         assert_eq!(status(WriteRefusal::AppendOnly), 409);
         assert_eq!(status(WriteRefusal::DocumentsOnly), 409);
+        assert_eq!(status(WriteRefusal::RecordsStay), 409);
+        let collection = anabranch_protocol::id::Collection::new("x").unwrap();
+        assert_eq!(status(WriteRefusal::DropsNothingShared { collection: collection.clone() }), 409);
+        assert_eq!(status(WriteRefusal::Reserved { collection }), 400);
         assert_eq!(status(WriteRefusal::ValueTooLarge { bytes: 2, limit: 1 }), 413);
         assert_eq!(status(WriteRefusal::TooLarge("x")), 413);
     }

@@ -39,6 +39,8 @@ fn table() -> Vec<Row> {
             "/v1/datasets/{d}/collections/{c}",
             vec![("PUT", put().to(collections::register)), ("DELETE", delete().to(collections::unregister))],
         ),
+        ("/v1/datasets/{d}/collections/{c}/drop", vec![("POST", post().to(collections::drop))]),
+        ("/v1/datasets/{d}/collections/{c}/truncate", vec![("POST", post().to(collections::truncate))]),
         ("/v1/datasets/{d}/collections/{c}/docs", vec![("GET", get().to(list::list)), ("POST", post().to(docs::post))]),
         // All that follows is the key, also nothing, which is refused in words.
         (
@@ -60,9 +62,7 @@ fn later() -> Vec<Row> {
         ("/v1/datasets/{d}/budget", vec![("PATCH", patch().to(not_yet))]),
         ("/v1/datasets/{d}/changes", vec![("GET", get().to(not_yet))]),
         ("/v1/datasets/{d}/snapshot", vec![("GET", get().to(not_yet)), ("POST", post().to(not_yet))]),
-        ("/v1/datasets/{d}/collections/{c}/drop", vec![("POST", post().to(not_yet))]),
-        ("/v1/datasets/{d}/collections/{c}/truncate", vec![("POST", post().to(not_yet))]),
-        ("/v1/datasets/{d}/collections/{c}/rename", vec![("POST", post().to(not_yet))]),
+        ("/v1/datasets/{d}/collections/{c}/rename", vec![("POST", post().to(collections::rename))]),
     ]
 }
 

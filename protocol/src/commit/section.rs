@@ -5,6 +5,8 @@ use serde_bytes::{ByteBuf, Bytes};
 
 use super::FrameError;
 use crate::codec::{self, DecodeError};
+use crate::conflict::Stamp;
+use crate::floor::Floor;
 use crate::id::{Collection, Hash, Key, Salt};
 use crate::limits::{COMMIT_ENTRIES_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::value;
@@ -27,20 +29,43 @@ pub enum Change {
     Delete { key: Key },
     /// Adds an immutable record; its key follows from its stamp. Op 3, in `append` datasets only, and the only one there.
     Append { value: Vec<u8> },
+    /// Removes all that was written to the collection before, and the collection from listings until it is written to. Op 4, at most
+    /// one of it and [`Truncate`](Self::Truncate) in a section; in `documents` datasets.
+    Drop,
+    /// As [`Drop`](Self::Drop), but the collection stays listed. Op 5.
+    Truncate,
 }
 
 const OP_PUT: u64 = 1;
 const OP_DELETE: u64 = 2;
 const OP_APPEND: u64 = 3;
+const OP_DROP: u64 = 4;
+const OP_TRUNCATE: u64 = 5;
 
 impl Change {
-    /// The document's key; none for an append.
+    /// The document's key; none for an append and for what concerns the whole collection.
     #[must_use]
     pub fn key(&self) -> Option<&Key> {
         match self {
             Self::Put { key, .. } | Self::Delete { key } => Some(key),
-            Self::Append { .. } => None,
+            Self::Append { .. } | Self::Drop | Self::Truncate => None,
         }
+    }
+
+    /// The floor that this change is at its stamp, if it removes what was written before.
+    #[must_use]
+    pub fn floor(&self, stamp: Stamp) -> Option<Floor> {
+        match self {
+            Self::Drop => Some(Floor { stamp, dropped: true }),
+            Self::Truncate => Some(Floor { stamp, dropped: false }),
+            Self::Put { .. } | Self::Delete { .. } | Self::Append { .. } => None,
+        }
+    }
+
+    /// Whether it removes what was written before.
+    #[must_use]
+    pub fn is_floor(&self) -> bool {
+        matches!(self, Self::Drop | Self::Truncate)
     }
 
     /// Bytes that this change adds to a frame, about.
@@ -48,7 +73,7 @@ impl Change {
     pub fn weight(&self) -> usize {
         let value = match self {
             Self::Put { value, .. } | Self::Append { value } => value.len(),
-            Self::Delete { .. } => 0,
+            Self::Delete { .. } | Self::Drop | Self::Truncate => 0,
         };
         16 + value + self.key().map_or(0, |key| key.as_str().len())
     }
@@ -93,8 +118,13 @@ impl Section {
         if !in_order {
             return Err(FrameError::Inconsistent("entries are in ascending order of their index"));
         }
-        let entries = raw.into_iter().map(checked_entry).collect::<Result<_, _>>()?;
-        Ok(Self { salt, collection, entries })
+        let entries = raw.into_iter().map(checked_entry).collect::<Result<Vec<_>, _>>()?;
+        let section = Self { salt, collection, entries };
+        // More would say nothing more, and each may cost a look at all rows.
+        if section.entries.iter().filter(|entry| entry.change.is_floor()).count() > 1 {
+            return Err(FrameError::Inconsistent("a section drops its collection at most once"));
+        }
+        Ok(section)
     }
 }
 
@@ -111,6 +141,8 @@ fn raw_entry(entry: &Entry) -> (u64, u64, &str, &Bytes) {
         Change::Put { key, value } => (index, OP_PUT, key.as_str(), Bytes::new(value)),
         Change::Delete { key } => (index, OP_DELETE, key.as_str(), Bytes::new(&[])),
         Change::Append { value } => (index, OP_APPEND, "", Bytes::new(value)),
+        Change::Drop => (index, OP_DROP, "", Bytes::new(&[])),
+        Change::Truncate => (index, OP_TRUNCATE, "", Bytes::new(&[])),
     }
 }
 
@@ -122,6 +154,11 @@ fn checked_entry((index, op, key, bytes): RawEntry) -> Result<Entry, FrameError>
         OP_DELETE => return Err(FrameError::Inconsistent("a delete has no value")),
         OP_APPEND if key.is_empty() => Change::Append { value: checked_value(bytes)? },
         OP_APPEND => return Err(FrameError::Inconsistent("a record has no key of its own")),
+        OP_DROP | OP_TRUNCATE if !key.is_empty() || !bytes.is_empty() => {
+            return Err(FrameError::Inconsistent("a drop has neither key nor value"));
+        }
+        OP_DROP => Change::Drop,
+        OP_TRUNCATE => Change::Truncate,
         number => return Err(FrameError::NeedsUpgrade { what: "operation", number }),
     };
     Ok(Entry { index, change })

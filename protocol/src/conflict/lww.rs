@@ -2,6 +2,7 @@
 
 use super::{ConflictPolicy, Row, Stamp};
 use crate::commit::Change;
+use crate::floor::Floor;
 
 /// Last writer wins.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,11 +17,15 @@ impl ConflictPolicy for LastWriterWins {
         match change {
             Change::Put { value, .. } => Some(Row::new(stamp, Some(value.clone()))),
             Change::Delete { .. } => Some(Row::new(stamp, None)),
-            Change::Append { .. } => None,
+            Change::Append { .. } | Change::Drop | Change::Truncate => None,
         }
     }
 
     fn join(&self, a: Row, b: Row) -> Row {
         if (a.stamp, a.content) >= (b.stamp, b.content) { a } else { b }
+    }
+
+    fn above(&self, row: Row, floor: &Floor) -> Option<Row> {
+        (!floor.hides(&row.stamp)).then_some(row)
     }
 }

@@ -131,10 +131,9 @@ impl Replica {
     ) -> Result<Result<Changes, WriteRefusal>, R::Error> {
         let mut changes = Vec::with_capacity(request.ops.len());
         let mut weight = 0;
-        // What earlier operations of this request make of a document, where there is more than one.
-        let mut staged: BTreeMap<(&Collection, &Key), Option<Vec<u8>>> = BTreeMap::new();
+        let mut staged = Staged::default();
         for WriteOp { collection, op } in &request.ops {
-            if let Err(refusal) = self.op_fits_kind(collection, op).and_then(|()| self.may_write(collection)) {
+            if let Err(refusal) = self.op_fits(collection, op).and_then(|()| self.may_write(collection)) {
                 return Ok(Err(refusal));
             }
             if let Op::Expect { key, expected } = op {
@@ -149,12 +148,12 @@ impl Replica {
             let key = op.key();
             let current = match key {
                 None => None,
-                Some(key) => match staged.get(&(collection, key)) {
-                    Some(value) => value.clone(),
+                Some(key) => match staged.value(collection, key) {
+                    Some(value) => value,
                     None => working.row(collection, key)?.and_then(|row| row.value.clone()),
                 },
             };
-            let created = current.is_none();
+            let created = current.is_none() && !op.is_floor();
             let change = match change_of(collection, op, current) {
                 Ok(Some(change)) => change,
                 Ok(None) => continue,
@@ -165,9 +164,8 @@ impl Replica {
             if weight > COMMIT_PAYLOAD_MAX {
                 return Ok(Err(WriteRefusal::TooLarge("more than 3 MiB")));
             }
-            if let (Some(key), true) = (key, request.ops.len() > 1) {
-                let value = if let Change::Put { value, .. } = &change { Some(value.clone()) } else { None };
-                staged.insert((collection, key), value);
+            if request.ops.len() > 1 {
+                staged.note(collection, key, &change);
             }
             changes.push((collection.clone(), change, created));
         }
@@ -179,11 +177,19 @@ impl Replica {
         if allowed { Ok(()) } else { Err(WriteRefusal::NotAWriter) }
     }
 
-    fn op_fits_kind(&self, collection: &Collection, op: &Op) -> Result<(), WriteRefusal> {
+    fn op_fits(&self, collection: &Collection, op: &Op) -> Result<(), WriteRefusal> {
+        if op.is_floor() && collection.is_reserved() {
+            return Err(WriteRefusal::Reserved { collection: collection.clone() });
+        }
         let control = collection.as_str() == CONTROL_COLLECTION;
         match (if control { Kind::Documents } else { self.settings.kind }, op) {
             (Kind::Append, Op::Append { .. })
             | (Kind::Documents, Op::Put { .. } | Op::Delete { .. } | Op::Merge { .. } | Op::Expect { .. }) => Ok(()),
+            (Kind::Append, Op::Drop | Op::Truncate) => Err(WriteRefusal::RecordsStay),
+            (Kind::Documents, Op::Drop | Op::Truncate) if !self.settings.registration.contains(collection) => {
+                Err(WriteRefusal::DropsNothingShared { collection: collection.clone() })
+            }
+            (Kind::Documents, Op::Drop | Op::Truncate) => Ok(()),
             (Kind::Append, _) => Err(WriteRefusal::AppendOnly),
             (Kind::Documents, Op::Append { .. }) => Err(WriteRefusal::DocumentsOnly),
         }
@@ -245,8 +251,39 @@ impl Op {
     fn key(&self) -> Option<&Key> {
         match self {
             Self::Put { key, .. } | Self::Delete { key, .. } | Self::Merge { key, .. } => Some(key),
-            Self::Append { .. } | Self::Expect { .. } => None,
+            Self::Append { .. } | Self::Expect { .. } | Self::Drop | Self::Truncate => None,
         }
+    }
+
+    fn is_floor(&self) -> bool {
+        matches!(self, Self::Drop | Self::Truncate)
+    }
+}
+
+/// What earlier operations of a request make of documents, where it has more than one.
+#[derive(Default)]
+struct Staged<'a> {
+    values: BTreeMap<(&'a Collection, &'a Key), Option<Vec<u8>>>,
+    /// Collections of which nothing is left but what is staged.
+    dropped: BTreeSet<&'a Collection>,
+}
+
+impl<'a> Staged<'a> {
+    fn note(&mut self, collection: &'a Collection, key: Option<&'a Key>, change: &Change) {
+        if change.is_floor() {
+            self.values.retain(|(of, _), _| *of != collection);
+            self.dropped.insert(collection);
+        }
+        if let Some(key) = key {
+            let value = if let Change::Put { value, .. } = change { Some(value.clone()) } else { None };
+            self.values.insert((collection, key), value);
+        }
+    }
+
+    /// The value that a document would have by now; nothing where the request has not touched it.
+    fn value(&self, collection: &Collection, key: &Key) -> Option<Option<Vec<u8>>> {
+        let staged = self.values.get(&(collection, key)).cloned();
+        staged.or_else(|| self.dropped.contains(collection).then_some(None))
     }
 }
 
@@ -261,6 +298,8 @@ fn change_of(collection: &Collection, op: &Op, current: Option<Vec<u8>>) -> Resu
             (None, true) => Err(missing(key)),
             (None, false) => Ok(None),
         },
+        Op::Drop => Ok(Some(Change::Drop)),
+        Op::Truncate => Ok(Some(Change::Truncate)),
         // Looked at before anything is changed.
         Op::Expect { .. } => Ok(None),
         Op::Merge { key, must_exist: true, .. } if current.is_none() => Err(missing(key)),
@@ -294,6 +333,11 @@ fn fits_alone(request: &WriteRequest) -> Result<(), WriteRefusal> {
     if request.weight() > COMMIT_PAYLOAD_MAX {
         return Err(WriteRefusal::TooLarge("more than 3 MiB"));
     }
+    let mut dropped = BTreeSet::new();
+    let mut drops = request.ops.iter().filter(|write| write.op.is_floor());
+    if drops.any(|write| !dropped.insert(&write.collection)) {
+        return Err(WriteRefusal::TooLarge("a collection is dropped twice"));
+    }
     Ok(())
 }
 
@@ -303,6 +347,12 @@ impl Gathered {
         self.entries as usize + request.ops.len() <= COMMIT_ENTRIES_MAX
             && self.sections.len() + new.collect::<BTreeSet<_>>().len() <= COMMIT_SECTIONS_MAX
             && (self.entries == 0 || self.weight + request.weight() <= COMMIT_PAYLOAD_MAX)
+            && !request.ops.iter().any(|write| write.op.is_floor() && self.drops(&write.collection))
+    }
+
+    /// Whether the collection's section has the one drop that it may have.
+    fn drops(&self, collection: &Collection) -> bool {
+        self.sections.get(collection).is_some_and(|entries| entries.iter().any(|entry| entry.change.is_floor()))
     }
 
     /// Adds an entry; its index.

@@ -145,7 +145,12 @@ impl Replica {
         // The reserved collection holds documents, whatever the dataset holds.
         let wanted = |section: &Section| appends && section.collection.as_str() != CONTROL_COLLECTION;
         let fits = |section: &Section| {
-            section.entries.iter().all(|entry| matches!(entry.change, Change::Append { .. }) == wanted(section))
+            // What nodes tell each other there nobody drops.
+            let fits = |change: &Change| {
+                matches!(change, Change::Append { .. }) == wanted(section)
+                    && !(change.is_floor() && section.collection.is_reserved())
+            };
+            section.entries.iter().all(|entry| fits(&entry.change))
         };
         commit.sections().all(fits)
     }
@@ -183,6 +188,9 @@ mod tests {
         type Error = std::convert::Infallible;
         fn row(&self, _: &Collection, _: &Key) -> Result<Option<crate::conflict::Row>, Self::Error> {
             Ok(None)
+        }
+        fn above(&self, _: &Collection, _: &crate::floor::Floor) -> Result<crate::fingerprint::Tally, Self::Error> {
+            Ok(crate::fingerprint::Tally::default())
         }
         fn commit(&self, _: &WriterId, _: u64) -> Result<Option<Line>, Self::Error> {
             Ok(None)

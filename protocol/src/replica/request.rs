@@ -33,6 +33,10 @@ pub enum Op {
     Merge { key: Key, patch: Value, must_exist: bool },
     /// Adds a record under a key that the node chooses.
     Append { value: Vec<u8> },
+    /// Removes all that was written to the collection before, and the collection from listings until it is written to again.
+    Drop,
+    /// Removes all that was written to the collection before.
+    Truncate,
     /// Writes nothing: the whole request is refused unless the document, as it was before the request, is as expected.
     Expect { key: Key, expected: Expected },
 }
@@ -69,6 +73,7 @@ impl Op {
             Self::Put { key, value } => key.as_str().len() + value.len() + 16,
             Self::Append { value } => value.len() + 32,
             Self::Delete { key, .. } | Self::Expect { key, .. } => key.as_str().len() + 16,
+            Self::Drop | Self::Truncate => 16,
             // The result may be as large as the document; it is bounded again when it is known.
             Self::Merge { key, .. } => key.as_str().len() + 1_024,
         }
@@ -116,6 +121,18 @@ pub enum WriteRefusal {
     /// A `documents` dataset has no records to append.
     #[error("`append` is for append datasets: put a document instead")]
     DocumentsOnly,
+    /// Records of an `append` dataset are immutable: only their age removes them.
+    #[error("records of an append dataset can't be dropped: they are immutable, and go by retention alone")]
+    RecordsStay,
+    /// A drop of a collection that is not registered here would reach nobody, and what is here of others would come to differ.
+    #[error(
+        "collection {collection:?} is not registered here, so that a drop would reach nobody: register it if it shall \
+         be dropped everywhere, or delete its documents"
+    )]
+    DropsNothingShared { collection: Collection },
+    /// Reserved collections are the nodes' own.
+    #[error("collection {collection:?} is reserved")]
+    Reserved { collection: Collection },
     /// The value is over its limit.
     #[error("a value of {bytes} bytes is over the limit of {limit}")]
     ValueTooLarge { bytes: usize, limit: usize },

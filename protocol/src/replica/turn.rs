@@ -8,6 +8,7 @@ use super::{Line, Replica, ReplicaSettings};
 use crate::commit::{Change, Commit, Entry};
 use crate::conflict::{ConflictPolicy, LastWriterWins, Row, Stamp};
 use crate::fingerprint::{RowHasher, Tally};
+use crate::floor::Floor;
 use crate::hlc::Hlc;
 use crate::id::{Collection, Epoch, Key, WriterId};
 
@@ -19,7 +20,14 @@ pub trait Rows {
     ///
     /// # Errors
     /// When the store can't be read.
+    /// What the collection's floor hides may be left out.
     fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, Self::Error>;
+
+    /// Counts the live rows of a collection that a floor leaves, as they are stored. Its own floor says nothing.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn above(&self, collection: &Collection, floor: &Floor) -> Result<Tally, Self::Error>;
 
     /// The commit `seq` of a line, if the log has it: what a commit with that number is compared with.
     ///
@@ -162,20 +170,36 @@ impl<'a, R: Rows> Working<'a, R> {
     pub fn row(&mut self, collection: &Collection, key: &Key) -> Result<Option<&Row>, R::Error> {
         let place = (collection.clone(), key.clone());
         if !self.overlay.contains_key(&place) {
-            let row = self.rows.row(collection, key)?;
+            let row = self.visible(collection, self.rows.row(collection, key)?);
             self.overlay.insert(place.clone(), (row, false));
         }
         Ok(self.overlay[&place].0.as_ref())
     }
 
+    /// What the collection's floor, as this turn would leave it, leaves of a row.
+    fn visible(&self, collection: &Collection, row: Option<Row>) -> Option<Row> {
+        match self.floor(collection) {
+            Some(floor) => row.and_then(|row| LastWriterWins.above(row, &floor)),
+            None => row,
+        }
+    }
+
+    fn floor(&self, collection: &Collection) -> Option<Floor> {
+        self.tallies.get(collection).or_else(|| self.replica.tallies.get(collection)).and_then(|tally| tally.floor)
+    }
+
     /// Folds one entry into the state.
     pub fn apply(&mut self, collection: &Collection, stamp: Stamp, change: &Change) -> Result<(), R::Error> {
+        if let Some(floor) = change.floor(stamp) {
+            return self.raise(collection, floor);
+        }
         let policy = LastWriterWins;
         let Some(state) = policy.state(stamp, change) else {
             self.tally(collection).live += 1;
             return Ok(());
         };
         let Some(key) = change.key() else { return Ok(()) };
+        let Some(state) = self.visible(collection, Some(state)) else { return Ok(()) };
         let old = self.row(collection, key)?.cloned();
         let new = match &old {
             Some(old) => policy.join(old.clone(), state),
@@ -191,6 +215,39 @@ impl<'a, R: Rows> Working<'a, R> {
         added.into_iter().for_each(|hash| tally.add(hash));
         self.overlay.insert((collection.clone(), key.clone()), (Some(new), true));
         Ok(())
+    }
+
+    /// Raises the floor of a collection. Its tally is exact at once, however long the rows below are still stored.
+    fn raise(&mut self, collection: &Collection, floor: Floor) -> Result<(), R::Error> {
+        if self.floor(collection) >= Some(floor) {
+            return Ok(());
+        }
+        // No row is newer than the clock. So of a drop that is newer than all that is here nothing has to be counted.
+        let above_all = floor.stamp.hlc > self.clock;
+        let mut tally = if above_all { Tally::default() } else { self.rows.above(collection, &floor)? };
+        let made = self.overlay.iter().filter(|((of, _), (_, made))| of == collection && *made);
+        let made: Vec<(Key, Option<Row>)> = made.map(|((_, key), (row, _))| (key.clone(), row.clone())).collect();
+        for (key, row) in made {
+            // Counted as it is stored; this turn left it otherwise.
+            let stored = if above_all { None } else { self.rows.row(collection, &key)? };
+            if let Some(hash) = self.hash_above(collection, &key, stored, &floor) {
+                tally.remove(hash);
+            }
+            if let Some(hash) = self.hash_above(collection, &key, row, &floor) {
+                tally.add(hash);
+            }
+        }
+        tally.floor = Some(floor);
+        *self.tally(collection) = tally;
+        for (_, (row, _)) in self.overlay.iter_mut().filter(|((of, _), _)| of == collection) {
+            *row = row.take().and_then(|row| LastWriterWins.above(row, &floor));
+        }
+        Ok(())
+    }
+
+    fn hash_above(&mut self, collection: &Collection, key: &Key, row: Option<Row>, floor: &Floor) -> Option<u128> {
+        let row = LastWriterWins.above(row?, floor).filter(|row| row.value.is_some())?;
+        Some(self.row_hash(collection, key, &row))
     }
 
     fn row_hash(&mut self, collection: &Collection, key: &Key, row: &Row) -> u128 {
@@ -264,8 +321,16 @@ fn branch_of(line: Option<WriterId>, commit: Option<&Commit>) -> Option<WriterId
     line.filter(|line| commit.is_some_and(|commit| commit.writer() != *line))
 }
 
-/// The rows that a record leads to, given what the store has.
-pub(super) fn replay<R: Rows>(settings: &ReplicaSettings, record: &Record, rows: &R) -> Result<Vec<RowWrite>, R::Error> {
+/// The rows that a record leads to, given what the store has and the tallies before it.
+pub(super) fn replay<R: Rows>(
+    settings: &ReplicaSettings,
+    before: &BTreeMap<Collection, Tally>,
+    record: &Record,
+    rows: &R,
+) -> Result<Vec<RowWrite>, R::Error> {
+    let floor_in = |tally: Option<&Tally>| tally.and_then(|tally| tally.floor);
+    let after = |collection: &Collection| record.effects.tallies.iter().find(|(of, _)| of == collection).map(|(_, tally)| tally);
+    let floor = |collection: &Collection| floor_in(before.get(collection)).max(floor_in(after(collection)));
     let mut states = BTreeMap::new();
     for (collection, stamp, change) in entries(settings, record) {
         // Records make no rows; an `append` dataset has those of the reserved collection alone.
@@ -278,7 +343,14 @@ pub(super) fn replay<R: Rows>(settings: &ReplicaSettings, record: &Record, rows:
         let new = old.map_or_else(|| state.clone(), |old| LastWriterWins.join(old, state.clone()));
         states.insert(place, new);
     }
-    Ok(states.into_iter().map(|((collection, key), row)| RowWrite { collection, key, row }).collect())
+    let left = states.into_iter().filter_map(|((collection, key), row)| {
+        let row = match floor(&collection) {
+            Some(floor) => LastWriterWins.above(row, &floor)?,
+            None => row,
+        };
+        Some(RowWrite { collection, key, row })
+    });
+    Ok(left.collect())
 }
 
 /// Every entry of a record with its stamp.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Bound;
 
-use anabranch_protocol::audit::{RowWalk, Step, WalkedRows};
+use anabranch_protocol::audit::{RowWalk, Step, WalkedOver, WalkedRows};
 use anabranch_protocol::conflict::{Row, Stamp};
 use anabranch_protocol::fingerprint::{RowHasher, Tally};
 use anabranch_protocol::hlc::Hlc;
@@ -73,10 +73,10 @@ impl WalkedRows for Slice<'_> {
         Ok(self.rows.keys().chain(self.tallies.keys()).filter(after).min().cloned())
     }
 
-    fn rows_after(&mut self, collection: &Collection, after: Option<&Key>) -> Result<(Vec<(Key, Row)>, bool), Infallible> {
+    fn rows_after(&mut self, collection: &Collection, after: Option<&Key>) -> Result<WalkedOver, Infallible> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let all = self.rows.get(collection).into_iter().flat_map(|rows| rows.range::<Key, _>((start, Bound::Unbounded)));
-        let mut found: Vec<_> = all.map(|(key, row)| (key.clone(), row.clone())).take(self.room + 1).collect();
+        let mut found: Vec<_> = all.map(|(key, row)| (key.clone(), Some(row.clone()))).take(self.room + 1).collect();
         let ended = found.len() <= self.room;
         found.truncate(self.room);
         self.room -= found.len();

@@ -11,19 +11,19 @@ use anabranch_protocol::wire::Kind;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::world::{NOON, Node, append, collection, delete, merge, put, request, settings};
+use crate::world::{NOON, Node, append, collection, delete, drop_all, merge, put, request, settings, truncate};
 
 const WRITERS: u8 = 3;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     /// A writer writes a group of one request per list.
     Write { node: u8, clock_off: u64, group: Vec<Vec<(u8, u8, u8)>> },
     /// A writer takes in all that another has.
     Exchange { from: u8, to: u8 },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let op = (0_u8..3, 0_u8..4, any::<u8>());
     let write = (0..WRITERS, 0_u64..50_000, vec(vec(op, 1..4), 1..4)).prop_map(|(node, clock_off, group)| Step::Write {
         node,
@@ -35,9 +35,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn documents_op((c, k, what): (u8, u8, u8)) -> WriteOp {
-    match what % 4 {
-        0 => delete(c, k),
-        1 => merge(c, k, &format!("{{\"m{}\":{what}}}", what % 3)),
+    // A drop now and then, or nothing would be left to look at.
+    match what {
+        250.. => truncate(c),
+        244.. => drop_all(c),
+        _ if what % 4 == 0 => delete(c, k),
+        _ if what % 4 == 1 => merge(c, k, &format!("{{\"m{}\":{what}}}", what % 3)),
         _ => put(c, k, &what.to_string()),
     }
 }
@@ -47,7 +50,7 @@ fn append_op((c, _, what): (u8, u8, u8)) -> WriteOp {
 }
 
 /// Runs the steps; every frame that was made, in the order of making, and the writers.
-fn run(steps: &[Step], kind: Kind) -> (Vec<Vec<u8>>, Vec<Node>) {
+pub fn run(steps: &[Step], kind: Kind) -> (Vec<Vec<u8>>, Vec<Node>) {
     let mut nodes: Vec<Node> = (0..WRITERS).map(|n| Node::with(settings(n + 1, kind, Registration::all()))).collect();
     let mut made = Vec::new();
     for (at, step) in steps.iter().enumerate() {
@@ -69,12 +72,12 @@ fn run(steps: &[Step], kind: Kind) -> (Vec<Vec<u8>>, Vec<Node>) {
     (made, nodes)
 }
 
-fn observer(kind: Kind) -> Node {
+pub fn observer(kind: Kind) -> Node {
     Node::with(settings(200, kind, Registration::all()))
 }
 
 /// Feeds frames as they come, in parts, and again what had a gap, until nothing is left.
-fn feed(node: &mut Node, mut frames: Vec<Vec<u8>>, part: usize) {
+pub fn feed(node: &mut Node, mut frames: Vec<Vec<u8>>, part: usize) {
     while !frames.is_empty() {
         let mut again = Vec::new();
         let before = frames.len();
@@ -95,7 +98,10 @@ fn feed(node: &mut Node, mut frames: Vec<Vec<u8>>, part: usize) {
 /// The tallies that the rows call for, counted from nothing.
 fn counted(node: &Node) -> BTreeMap<Collection, Tally> {
     let mut tallies: BTreeMap<Collection, Tally> = BTreeMap::new();
-    for ((collection, key), row) in &node.rows.0 {
+    for (collection, tally) in node.replica.tallies().iter().filter(|(_, tally)| tally.floor.is_some()) {
+        tallies.entry(collection.clone()).or_default().floor = tally.floor;
+    }
+    for ((collection, key), row) in &node.visible() {
         let tally = tallies.entry(collection.clone()).or_default();
         if row.value.is_some() {
             tally.add(RowHasher::new(&DatasetId::primary(), collection).hash(key, &row.stamp, &row.content));
@@ -162,10 +168,10 @@ proptest! {
         let served: Vec<_> = commits.map(|c| if relayed { c.bytes_for(&tags) } else { c.to_bytes() }).collect();
         feed(&mut few, served, 3);
         let registered = |node: &Node| {
-            let rows = node.rows.0.clone().into_iter().filter(|((c, _), _)| some.contains(c));
+            let rows = node.visible().into_iter().filter(|((c, _), _)| some.contains(c));
             rows.collect::<BTreeMap<_, _>>()
         };
-        prop_assert_eq!(few.rows.0.clone(), registered(&all));
+        prop_assert_eq!(few.visible(), registered(&all));
         prop_assert_eq!(few.replica.vector(), all.replica.vector());
         let cut = few.log.iter().filter_map(|record| record.commit.as_ref());
         prop_assert!(cut.flat_map(Commit::sections).all(|section| some.contains(&section.collection)));

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use anabranch_protocol::codec;
 use anabranch_protocol::commit::{Change, Commit, Draft, Entry, Frame, Parent};
 use anabranch_protocol::confirmation::{SignedStatement, Statement};
+use anabranch_protocol::conflict::Stamp;
 use anabranch_protocol::fingerprint::Tally;
+use anabranch_protocol::floor::Floor;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, Epoch, Hash, Incarnation, Lineage, Salt, ShortHash, Tag, WriterId};
 use anabranch_protocol::plan::Want;
@@ -50,12 +52,19 @@ fn commits() -> Vec<(&'static str, Vec<u8>, DatasetId, Lineage)> {
     let parent = Some(Parent(Epoch([2; 16]), 41, Hash([6; 32])));
     let record = |index, text| Entry { index, change: Change::Append { value: json(text).encode() } };
     let records = vec![(collection(3), Salt([5; 16]), vec![record(0, "{\"t\":20.5}"), record(1, "\"line\"")])];
+    // One section each: a drop between puts, and a truncation alone.
+    let drops = vec![
+        (collection(0), Salt([4; 16]), vec![entry(0, 1, "1"), Entry { index: 1, change: Change::Drop }, entry(2, 2, "2")]),
+        (collection(1), Salt([5; 16]), vec![Entry { index: 3, change: Change::Truncate }]),
+    ];
+    let dropping = draft(&primary, 8, Hash([8; 32]), None, drops).seal(&identity());
     let first = draft(&telemetry, 1, Hash::ZERO, None, puts()).seal(&identity());
     let child = draft(&telemetry, 1, Hash::ZERO, parent, puts()).seal(&identity());
     let append = draft(&telemetry, 7, Hash([8; 32]), None, records).seal(&identity());
     vec![
         ("primary", primary_commit().to_bytes(), primary.clone(), Lineage::ZERO),
         ("primary-section-left-out", primary_commit().bytes_for(&orders_only()), primary, Lineage::ZERO),
+        ("primary-drop", dropping.to_bytes(), DatasetId::primary(), LINEAGE),
         ("dataset", commit(&telemetry, LINEAGE).to_bytes(), telemetry.clone(), LINEAGE),
         ("dataset-first", first.to_bytes(), telemetry.clone(), LINEAGE),
         ("dataset-first-with-parent", child.to_bytes(), telemetry.clone(), LINEAGE),
@@ -156,6 +165,14 @@ fn effects() -> Effects {
     }
 }
 
+/// Those of a commit that dropped a collection.
+fn effects_with_floor() -> Effects {
+    let mut effects = effects();
+    let stamp = Stamp { hlc: Hlc(0x019f_0000_0001_0002), writer: writer(3), index: 1 };
+    effects.tallies[0].1.floor = Some(Floor { stamp, dropped: true });
+    effects
+}
+
 /// Every shape: the file that freezes it, and its bytes.
 pub fn shapes() -> Vec<(String, Vec<u8>)> {
     let mut shapes: Vec<_> = commits().into_iter().map(|(name, bytes, ..)| (format!("commit/{name}"), bytes)).collect();
@@ -168,6 +185,7 @@ pub fn shapes() -> Vec<(String, Vec<u8>)> {
     }
     shapes.push(("commit/log-effects".into(), codec::encode(&effects())));
     shapes.push(("commit/log-effects-branch".into(), codec::encode(&Effects { branch: Some(writer(9)), ..effects() })));
+    shapes.push(("commit/log-effects-floor".into(), codec::encode(&effects_with_floor())));
     shapes.push(("commit/fork-proof".into(), codec::encode(&crate::forks::proof())));
     shapes.push(("commit/log-effects-closed".into(), codec::encode(&Effects { epoch: None, ..effects() })));
     shapes.push(("commit/log-effects-widens".into(), codec::encode(&Effects { widens: Some(41), ..effects() })));
@@ -240,6 +258,7 @@ fn frozen_bytes_decode_to_their_values() {
     }
     let frozen = |name: &str| codec::decode::<Effects>(&read(name), 1 << 20);
     assert_eq!(frozen("commit/log-effects"), Ok(effects()));
+    assert_eq!(frozen("commit/log-effects-floor"), Ok(effects_with_floor()));
     assert_eq!(frozen("commit/log-effects-widens"), Ok(Effects { widens: Some(41), ..effects() }));
     assert_eq!(frozen("commit/log-effects-issues"), Ok(Effects { issues: Some(42), ..effects() }));
 }

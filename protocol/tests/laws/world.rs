@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anabranch_protocol::commit::{Commit, ForkProof, Frame, Identity};
 use anabranch_protocol::conflict::Row;
-use anabranch_protocol::fingerprint::Tally;
+use anabranch_protocol::fingerprint::{RowHasher, Tally};
+use anabranch_protocol::floor::Floor;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage, WriterId};
 use anabranch_protocol::registration::Registration;
@@ -28,6 +29,15 @@ impl Rows for MemoryRows {
     type Error = Infallible;
     fn row(&self, collection: &Collection, key: &Key) -> Result<Option<Row>, Infallible> {
         Ok(self.0.get(&(collection.clone(), key.clone())).cloned())
+    }
+    fn above(&self, collection: &Collection, floor: &Floor) -> Result<Tally, Infallible> {
+        let mut tally = Tally::default();
+        for ((_, key), row) in self.0.iter().filter(|((of, _), row)| of == collection && !floor.hides(&row.stamp)) {
+            if row.value.is_some() {
+                tally.add(RowHasher::new(&DatasetId::primary(), collection).hash(key, &row.stamp, &row.content));
+            }
+        }
+        Ok(tally)
     }
     fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, Infallible> {
         Ok(self.1.get(&(*line, seq)).copied())
@@ -126,10 +136,23 @@ impl Node {
         self.log.iter().filter_map(|record| record.commit.as_ref()).map(Commit::to_bytes).collect()
     }
 
+    /// The rows that no floor hides.
+    pub fn visible(&self) -> RowMap {
+        let mut rows = self.rows.0.clone();
+        rows.retain(|(collection, _), row| !self.replica.tallies().get(collection).is_some_and(|tally| tally.hides(&row.stamp)));
+        rows
+    }
+
+    /// Removes some of the rows that a floor hides, as is done in the background.
+    pub fn sweep(&mut self, remove: impl Fn(&Key) -> bool) {
+        let visible = self.visible();
+        self.rows.0.retain(|place, _| visible.contains_key(place) || !remove(&place.1));
+    }
+
     /// What has to be equal where the commits are.
     pub fn state(&self) -> (RowMap, BTreeMap<Collection, Tally>, String, String) {
         let replica = &self.replica;
-        (self.rows.0.clone(), replica.tallies().clone(), format!("{:?}", replica.vector()), replica.fingerprint())
+        (self.visible(), replica.tallies().clone(), format!("{:?}", replica.vector()), replica.fingerprint())
     }
 }
 
@@ -155,6 +178,14 @@ pub fn delete(c: u8, k: u8) -> WriteOp {
 
 pub fn merge(c: u8, k: u8, patch: &str) -> WriteOp {
     WriteOp { collection: collection(c), op: Op::Merge { key: key(k), patch: json(patch), must_exist: false } }
+}
+
+pub fn drop_all(c: u8) -> WriteOp {
+    WriteOp { collection: collection(c), op: Op::Drop }
+}
+
+pub fn truncate(c: u8) -> WriteOp {
+    WriteOp { collection: collection(c), op: Op::Truncate }
 }
 
 pub fn append(c: u8, text: &str) -> WriteOp {

@@ -8,6 +8,7 @@ mod copies;
 mod damage;
 mod disks;
 mod fences;
+mod floors;
 mod forks;
 mod hostile;
 mod hosting;

@@ -20,6 +20,10 @@ use crate::api::ListQuery;
 use crate::store::SledEngine;
 
 const FLIPS: u64 = 200;
+/// Enough that many pages hold nothing but documents: one that comes up as it once was is noticed by nothing but their tally.
+const COMMITS: u32 = 240;
+/// Documents; the last commits write some of them again.
+const KEYS: u32 = 160;
 
 /// What a store of this kind serves: documents of its collection, and frames by seq.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,13 +39,21 @@ fn engine() -> SledEngine {
 
 fn write(directory: &Path, kind: Kind) -> WriterId {
     let mut seed = 0;
-    let mut ledger = Ledger::open(&engine(), directory, 1 << 20, settings(kind), &mut entropy(&mut seed)).unwrap();
+    let open = |seed: &mut u8| Ledger::open(&engine(), directory, 1 << 20, settings(kind), &mut entropy(seed)).unwrap();
+    let mut ledger = open(&mut seed);
     ledger.compare_reached(directory).unwrap();
-    for n in 0..60_u32 {
+    for n in 0..COMMITS {
+        if n == KEYS {
+            // From here on pages have versions that an earlier process left.
+            ledger.settle().unwrap();
+            drop(ledger);
+            ledger = open(&mut seed);
+            ledger.compare_reached(directory).unwrap();
+        }
         let value = value(n);
         let op = match kind {
             Kind::Append => Op::Append { value },
-            Kind::Documents => Op::Put { key: Key::new(&format!("k{:02}", n % 40)).unwrap(), value },
+            Kind::Documents => Op::Put { key: Key::new(&format!("k{:03}", n % KEYS)).unwrap(), value },
         };
         let request = WriteRequest { ops: vec![WriteOp { collection: orders(), op }] };
         ledger.write(now(n), &[request], &mut entropy(&mut seed)).unwrap();
@@ -56,7 +68,7 @@ fn value(n: u32) -> Vec<u8> {
 
 /// What was once written under a key.
 fn was_written(key: &str, found: &[u8]) -> bool {
-    key.strip_prefix('k').and_then(|n| n.parse().ok()).is_some_and(|n: u32| [n, n + 40].into_iter().any(|n| value(n) == found))
+    key.strip_prefix('k').and_then(|n| n.parse().ok()).is_some_and(|n: u32| [n, n + KEYS].into_iter().any(|n| value(n) == found))
 }
 
 /// Everything that is served, until something is noticed; and whether it was.
@@ -79,15 +91,15 @@ fn served(directory: &Path, kind: Kind, writer: WriterId, audit: bool) -> (Serve
         Ok(page) => served.documents = page.documents.into_iter().map(|found| (found.key.to_string(), found.value)).collect(),
         Err(_) => noticed = true,
     }
-    for n in 0..40 {
-        let key = Key::new(&format!("k{n:02}")).unwrap();
+    for n in 0..KEYS {
+        let key = Key::new(&format!("k{n:03}")).unwrap();
         match ledger.view().get(&orders(), &key) {
             Ok(Some(found)) => drop(served.documents.insert(found.key.to_string(), found.value)),
             Ok(None) => {}
             Err(_) => noticed = true,
         }
     }
-    for seq in 1..=60 {
+    for seq in 1..=u64::from(COMMITS) {
         match ledger.view().page(&[Want { writer, from_seq: seq }], &TagSet::All, 1) {
             Ok(page) => {
                 if let Some(frame) = page.frames.first() {
@@ -150,7 +162,7 @@ fn no_flipped_bit_is_ever_served() {
         let copy = place.path().join(format!("copy-{kind}"));
         copy_directory(&directory, &copy);
         let (truth, noticed) = served(&copy, kind, writer, true);
-        assert!(!noticed && truth.frames.len() == 60 && truth.documents.len() >= 40);
+        assert!(!noticed && truth.frames.len() == COMMITS as usize && truth.documents.len() >= KEYS as usize);
         for (seq, frame) in &truth.frames {
             let commit = Frame::decode(frame).unwrap().verify(&DatasetId::primary(), Lineage::ZERO).unwrap();
             assert_eq!(commit.header().seq, *seq);
@@ -198,7 +210,7 @@ fn is_of_one_time(served: &Served, kind: Kind) -> bool {
     let documents = match kind {
         Kind::Append => served.documents.len() == commits,
         Kind::Documents => {
-            let state = (0..60_u32).take(commits).map(|n| (format!("k{:02}", n % 40), value(n)));
+            let state = (0..COMMITS).take(commits).map(|n| (format!("k{:03}", n % KEYS), value(n)));
             served.documents == state.collect()
         }
     };

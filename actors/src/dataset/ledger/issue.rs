@@ -89,6 +89,10 @@ impl Ledger {
                 continue;
             }
             let (collection, key) = layout::parse_row_key(&at).ok_or_else(damaged)?;
+            // Dropped before anybody else knew of it.
+            if self.view.hides(&collection, &row.stamp) {
+                continue;
+            }
             let row = self.view.load_row(&collection, &key)?.ok_or_else(damaged)?;
             let weight = row.value.as_ref().map_or(0, Vec::len) + key.as_str().len();
             let (of, rows) = batch.get_or_insert_with(|| (collection.clone(), Vec::new()));
@@ -102,7 +106,7 @@ impl Ledger {
         }
         let next = next.or(last.filter(|_| full));
         let turn = match batch {
-            Some((collection, rows)) => self.replica.issue_rows(now, &collection, rows, &*self.view, entropy)?,
+            Some((collection, rows)) => self.replica.issue_rows(now, &collection, rows, &self.counted_rows(), entropy)?,
             None => Turn::default(),
         };
         Ok((turn, next))
@@ -138,7 +142,7 @@ impl Ledger {
             batch.push(LocalRecord { arrival, collection, changes });
         }
         let next = next.or(last.filter(|_| full));
-        Ok((self.replica.issue_records(now, batch, &*self.view, entropy)?, next))
+        Ok((self.replica.issue_records(now, batch, &self.counted_rows(), entropy)?, next))
     }
 
     fn local_record(&self, arrival: u64) -> Result<Record, StoreError> {

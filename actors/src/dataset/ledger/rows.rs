@@ -5,9 +5,8 @@
 
 use std::ops::ControlFlow;
 
-use anabranch_protocol::audit::{RowWalk, Step, WalkedRows};
+use anabranch_protocol::audit::{RowWalk, Step, WalkedOver, WalkedRows};
 use anabranch_protocol::codec;
-use anabranch_protocol::conflict::Row;
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{Collection, Key};
@@ -99,8 +98,16 @@ impl Ledger {
         let head = self.store.get(at)?;
         let old = head.map(|head| layout::decode_row_head(&head).ok_or_else(damaged)).transpose();
         let old = self.view.noting(old)?;
+        let old = old.filter(|(row, _)| !self.view.hides(&write.collection, &row.stamp));
         walk.replaced(&write.collection, &write.key, old.as_ref().map(|(row, _)| row), &write.row);
         Ok(())
+    }
+}
+
+impl Rows {
+    /// A collection has another floor than before.
+    pub fn dropped(&mut self, collection: &Collection) {
+        self.walk.iter_mut().for_each(|walk| walk.dropped(collection));
     }
 }
 
@@ -139,7 +146,7 @@ impl WalkedRows for Slice<'_> {
         Ok(self.with_rows_after(before)?.into_iter().chain(with_tally).min())
     }
 
-    fn rows_after(&mut self, collection: &Collection, after: Option<&Key>) -> Result<(Vec<(Key, Row)>, bool), StoreError> {
+    fn rows_after(&mut self, collection: &Collection, after: Option<&Key>) -> Result<WalkedOver, StoreError> {
         let Some(left) = self.rows_left.checked_sub(1).filter(|_| self.bytes_left > 0) else { return Ok((Vec::new(), false)) };
         let base = layout::row_prefix(collection);
         let start = after.map_or_else(|| base.clone(), |after| [&layout::row_key(collection, after)[..], &[0]].concat());
@@ -152,7 +159,8 @@ impl WalkedRows for Slice<'_> {
             }
             match self.ledger.view.checked_row(collection, &key[base.len()..], head) {
                 Ok((key, row)) => {
-                    bytes += row.value.as_ref().map_or(0, Vec::len) + key.as_str().len();
+                    let value = row.as_ref().and_then(|row| row.value.as_ref());
+                    bytes += value.map_or(0, Vec::len) + key.as_str().len();
                     rows.push((key, row));
                     ControlFlow::Continue(())
                 }
@@ -172,7 +180,9 @@ impl WalkedRows for Slice<'_> {
     fn tally(&self, collection: &Collection) -> Result<Tally, StoreError> {
         let tally = self.ledger.replica.tallies().get(collection).copied();
         let stored = self.ledger.store.get(&layout::tally_key(collection))?;
-        let stored = stored.map(|stored| layout::unsealed(&stored).and_then(|bytes| codec::decode::<Tally>(bytes, 64).ok()));
+        let stored = stored.map(|stored| {
+            layout::unsealed(&stored).and_then(|bytes| codec::decode::<Tally>(bytes, layout::TALLY_BYTES_MAX).ok())
+        });
         if stored != tally.map(Some) {
             return Err(StoreError::Corrupt(format!("the tally of {collection} is not what its last turn left")));
         }

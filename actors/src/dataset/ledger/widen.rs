@@ -13,6 +13,7 @@ use anabranch_protocol::id::{Tag, WriterId};
 use anabranch_protocol::registration::TagSet;
 use anabranch_protocol::replica::{ReceiveRefusal, Verdict, Widening};
 
+use super::weigh::dropped_in;
 use super::{Committed, Ledger};
 use crate::dataset::log::{self, Found};
 use crate::store::StoreError;
@@ -35,6 +36,13 @@ pub struct Widened {
     pub rest: Vec<Commit>,
     /// No commits of anybody, but what a turn is told by.
     pub committed: Committed,
+}
+
+impl Widened {
+    /// Where none of them was looked at.
+    pub fn not_yet(commits: Vec<Commit>, committed: Committed) -> Self {
+        Self { verdicts: Vec::new(), got_on: 0, rest: commits, committed }
+    }
 }
 
 /// Records that were replaced and not cleared away yet.
@@ -66,6 +74,7 @@ impl Ledger {
     /// As [`Ledger::write`].
     pub fn widen(&mut self, commits: Vec<Commit>) -> Result<Widened, StoreError> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
+        let dropped = dropped_in(&commits);
         let mut commits = commits.into_iter();
         while bytes < LOOKED_AT_BYTES_MAX {
             let Some(came) = commits.next() else { break };
@@ -74,6 +83,9 @@ impl Ledger {
             batch.push(widening);
         }
         let (verdicts, got_on) = self.widen_batch(batch)?;
+        if commits.len() == 0 {
+            self.weighed(&dropped);
+        }
         self.publish();
         Ok(Widened { verdicts, got_on, rest: commits.collect(), committed: self.nothing_committed() })
     }
@@ -126,7 +138,7 @@ impl Ledger {
                 widenings.push(widening);
             }
         }
-        let (turn, decided) = self.replica.widen(widenings, &*self.view)?;
+        let (turn, decided) = self.replica.widen(widenings, &self.counted_rows())?;
         self.commit(turn)?;
         let got_on = self.get_on(&lacking, &decided)?;
         let mut decided = decided.into_iter();

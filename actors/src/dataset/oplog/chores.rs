@@ -52,6 +52,8 @@ enum Background {
     Issue,
     /// What lacks nothing is not imported.
     Skim,
+    /// Rows that were dropped are removed.
+    Sweep,
 }
 
 impl Oplog {
@@ -81,12 +83,18 @@ impl Oplog {
         self.background(Background::Issue, ctx);
     }
 
+    /// Begins to remove rows that were dropped, batch by batch, until none is left.
+    pub(super) fn sweep(&mut self, ctx: &mut Context<Self>) {
+        self.background(Background::Sweep, ctx);
+    }
+
     fn background(&mut self, what: Background, ctx: &mut Context<Self>) {
         let myself = ctx.address();
         let job = move |ledger: &mut Ledger, now| {
             let (committed, more) = match what {
                 Background::Issue => ledger.issue(now, &mut fill_random)?,
                 Background::Skim => ledger.skim()?,
+                Background::Sweep => ledger.sweep()?,
             };
             let again: Afterwards = Box::new(move || {
                 if more {
@@ -127,7 +135,11 @@ impl Handler<Widen> for Oplog {
     fn handle(&mut self, Widen { commits, before, reply }: Widen, ctx: &mut Context<Self>) {
         let myself = ctx.address();
         let job = move |ledger: &mut Ledger, _| {
-            let Widened { verdicts: decided, got_on, rest, committed } = ledger.widen(commits)?;
+            let Widened { verdicts: decided, got_on, rest, committed } = match ledger.weigh(&commits)? {
+                true => ledger.widen(commits)?,
+                // What their drops leave is still being counted.
+                false => Widened::not_yet(commits, ledger.nothing_committed()),
+            };
             let (mut verdicts, got_on) = (before.0, before.1 + got_on);
             verdicts.extend(decided);
             let vector = committed.vector.clone();
