@@ -13,6 +13,7 @@ pub use anabranch_protocol::coverage::{RegistrationRefusal, Standing as Coverage
 
 pub use crate::dataset::aside::{DropAsideError, SetAside};
 pub use crate::dataset::counters::{Counts, MessageBytes};
+pub use crate::dataset::enrolment::Enrolments;
 pub use crate::dataset::histogram::{BOUNDS_MICROS, Distribution, Histogram};
 pub use crate::dataset::ledger::RowAudit;
 pub use crate::dataset::lineage::LineageSetting;
@@ -25,7 +26,7 @@ pub use crate::dataset::supervisor::Order;
 pub enum Ack {
     /// On so many other nodes, however many hops away, whose registration covers the write.
     Peers(u16),
-    /// On every enrolled peer: each whose `Hello` for the dataset was ever accepted.
+    /// On every enrolled peer: each whose `Hello` for the dataset was ever accepted, until it is demoted.
     All,
 }
 
@@ -298,6 +299,23 @@ pub enum WriteError {
     /// The store failed while it was written: it may or may not have happened.
     #[error("dataset {dataset}: the outcome of the write is unknown ({reason}): read it back before writing again")]
     Unknown { dataset: DatasetId, reason: String },
+}
+
+/// Why a peer was not enrolled or demoted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnrolmentError {
+    /// The dataset can't do it now; nothing was changed.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// There is no space on the disk; nothing was changed.
+    #[error("dataset {0}: no space left on the disk; nothing was changed")]
+    NoSpace(DatasetId),
+    /// Too many peers are remembered; nothing was changed.
+    #[error("dataset {0} remembers as many peers as it may; nothing was changed")]
+    TooMany(DatasetId),
+    /// The store failed meanwhile: it may or may not have happened.
+    #[error("dataset {0}: it is not known whether that was changed: look at `peers` again")]
+    Unknown(DatasetId),
 }
 
 /// A collection as status pages show it.

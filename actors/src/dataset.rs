@@ -16,6 +16,7 @@ pub mod confirmation;
 pub mod counters;
 mod damage;
 pub mod death_watch;
+pub mod enrolment;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

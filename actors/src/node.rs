@@ -3,6 +3,7 @@
 mod access;
 mod hosted;
 mod hosting;
+mod members;
 mod operate;
 mod router;
 mod sessions;

@@ -1,6 +1,7 @@
 //! Starts a whole node (data directory, network, actors, HTTP) inside a running actix system. `anabranch run` does it through
 //! this; so does an application that embeds a node, with its own store engine or clock if it likes.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,6 +11,8 @@ use anabranch_actors::probe::Probe;
 use anabranch_actors::store::{SledEngine, StoreEngine};
 use anabranch_actors::transport::TransportEvent;
 use anabranch_protocol::hlc::WallClock;
+use anabranch_protocol::id::PeerId;
+use anabranch_protocol::invite::Invite;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, ConfigError, DatasetFlag, Overrides};
@@ -18,8 +21,10 @@ use crate::disk::Disk;
 use crate::hosting::Hosting;
 #[cfg(feature = "http")]
 use crate::http::{self, Api, BodyBudget};
+use crate::joining;
 use crate::network::Network;
 use crate::node::Node;
+use crate::peering::Peering;
 use crate::process::Failure;
 use crate::process::data_dir::DataDir;
 use crate::process::definitions::Definitions;
@@ -30,7 +35,7 @@ use crate::swarm::{self, SwarmConfig};
 /// Events of the network that wait for the node; while they fill this the network stops reading.
 const EVENTS_MAX: usize = 256;
 /// File of a data directory that remembers accepted peers.
-const ADDRESS_BOOK_FILE: &str = "peers.json";
+pub(crate) const ADDRESS_BOOK_FILE: &str = "peers.json";
 
 /// The operating system's clock.
 #[derive(Debug, Clone, Copy, Default)]
@@ -133,6 +138,14 @@ impl NodeBuilder {
         self
     }
 
+    /// Joins the node that made an invite: its network key and address are kept in the data directory, so that later starts
+    /// need none.
+    #[must_use]
+    pub fn join(mut self, invite: Invite) -> Self {
+        self.said.join = Some(invite);
+        self
+    }
+
     /// Serves the HTTP API on an address, such as `127.0.0.1:0`.
     #[cfg(feature = "http")]
     #[must_use]
@@ -173,16 +186,24 @@ impl NodeBuilder {
     /// otherwise [`Failure::Other`]. What was started is stopped.
     pub async fn start(self) -> Result<Node, Failure> {
         let mut config = self.config()?;
+        let join = config.join.take();
+        if let Some(invite) = &join {
+            joining::check_time(invite, &config.data_dir, self.clock.now())?;
+        }
         let data_dir = DataDir::open(&config.data_dir)?;
         let hosting = start_hosting(&data_dir, &mut config)?;
         let key = NodeKey::in_dir(data_dir.path())?;
+        if let Some(invite) = &join {
+            joining::join(invite, key.identity().peer(), data_dir.path(), &mut config)?;
+        }
+        let peering = Peering::start(data_dir.path())?;
         let incarnation = incarnation::of_dir(data_dir.path())?;
         // Before anything runs, so that a port in use is noticed while there is nothing to stop.
         #[cfg(feature = "http")]
         let listener = if self.serve_http { Some(bind(&config)?) } else { None };
 
         let (events, received) = mpsc::channel(EVENTS_MAX);
-        let network = start_network(&config, &key, &data_dir, events).await?;
+        let network = start_network(&config, &key, &data_dir, peering.disabled(), events).await?;
         let settings = NodeSettings {
             identity: key.identity(),
             incarnation,
@@ -203,6 +224,7 @@ impl NodeBuilder {
             handle,
             network,
             hosting,
+            peering,
             data_dir,
             started: Instant::now(),
             #[cfg(feature = "http")]
@@ -251,6 +273,8 @@ async fn serve(mut node: Node, clock: Arc<dyn Clock>, listener: Option<std::net:
         network: Arc::clone(&node.network),
         clock,
         hosting: node.hosting.clone(),
+        network_keys: node.config.access.network_keys.clone(),
+        peering: node.peering.clone(),
         addr,
         token: node.config.http.token.clone(),
         data_dir: node.data_dir.path().to_owned(),
@@ -275,6 +299,7 @@ async fn start_network(
     config: &Config,
     key: &NodeKey,
     data_dir: &DataDir,
+    disabled: BTreeSet<PeerId>,
     events: mpsc::Sender<TransportEvent>,
 ) -> Result<Arc<dyn Network>, Failure> {
     let mut swarm = SwarmConfig::new(key.keypair(), data_dir.path().join(ADDRESS_BOOK_FILE));
@@ -285,6 +310,7 @@ async fn start_network(
     swarm.limits = config.limits.clone();
     swarm.mdns = config.mdns;
     swarm.deny = config.access.deny.iter().copied().collect();
+    swarm.disabled = disabled;
     match swarm::start(swarm, events).await {
         Ok(swarm) => Ok(Arc::new(swarm)),
         Err(error) => Err(Failure::other("can't start the network", error)),

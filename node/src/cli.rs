@@ -3,14 +3,19 @@
 pub(crate) mod client;
 mod config;
 mod dataset;
+mod demo;
 mod doctor;
 mod documents;
+mod invite;
 mod keygen;
 mod load;
 mod network_key;
+mod peers;
 mod query;
+mod status;
 mod tables;
 mod transfer;
+mod wish;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use transfer::{fuzz_cells, fuzz_import};
@@ -38,20 +43,26 @@ Examples:
   anabranch run                                   a node with the dataset `primary`; prints how to start a second one
   anabranch run --peer /ip4/192.0.2.1/tcp/4001    the same, in sync with that peer
   anabranch put orders o-1 '{\"total\": 12}'        write a document; get, list, patch, delete, import, export work alike
-  anabranch status                                what a running node holds";
+  anabranch status                                what a running node holds
+  anabranch invite | ssh there anabranch run --join -
+  anabranch demo                                  three nodes to look at";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node until Ctrl-C or SIGTERM.
     Run(RunArgs),
+    /// Run three nodes with three datasets and sample load, to look at.
+    Demo(demo::DemoArgs),
     /// Make a node identity and print its peer id.
     Keygen(keygen::KeygenArgs),
     /// Make a key for a private network.
     NetworkKey(network_key::NetworkKeyArgs),
+    /// Make a string that lets another node join.
+    Invite(invite::InviteArgs),
     /// Show a running node and its datasets.
     Status(query::QueryArgs),
-    /// Show the peers of a running node and how far each dataset is apart.
-    Peers(query::QueryArgs),
+    /// Show the peers of a running node and how far each dataset is apart; or enrol, demote, disable, remove one.
+    Peers(peers::PeersArgs),
     /// Show the datasets of a running node.
     Datasets(query::QueryArgs),
     /// Create, delete, pause, resume or restart a dataset of a running node.
@@ -99,6 +110,10 @@ struct RunArgs {
     /// A peer to keep in sync with, as it prints itself at its start.
     #[arg(long, value_name = "MULTIADDR")]
     peer: Vec<String>,
+    /// Join a node by its invite: the string, a file that holds it, or `-` for standard input. Its network key and address are
+    /// kept in the data directory, so that later starts need no --join. The string itself shows in the process list.
+    #[arg(long, value_name = "INVITE|FILE|-")]
+    join: Option<String>,
     /// A key of the private network, made by `anabranch network-key`; repeat it while a key is being rotated.
     #[arg(long, value_name = "FILE")]
     network_key: Vec<PathBuf>,
@@ -126,6 +141,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   anabranch run
   anabranch run --data-dir ./b --listen /ip4/127.0.0.1/tcp/0 --http 127.0.0.1:0 --peer /ip4/127.0.0.1/tcp/4001
+  ssh there anabranch invite | anabranch run --data-dir ./b --join -
   anabranch run --dataset orders=* --dataset logs:append=app,access
   ANABRANCH_HTTP__ADDR=127.0.0.1:8080 anabranch run --config anabranch.toml
 
@@ -151,10 +167,12 @@ pub fn main(world: World) -> ExitCode {
 fn dispatch(command: Command, world: World) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run(&args.into(), world),
+        Command::Demo(args) => demo::demo(&args, &world),
         Command::Keygen(args) => keygen::keygen(&args),
         Command::NetworkKey(args) => network_key::network_key(&args),
+        Command::Invite(args) => invite::invite(&args),
         Command::Status(args) => query::status(&args),
-        Command::Peers(args) => query::peers(&args),
+        Command::Peers(args) => peers::peers(&args),
         Command::Datasets(args) => query::datasets(&args),
         Command::Dataset(args) => dataset::dataset(&args),
         Command::Get(args) => documents::get(&args),
@@ -184,10 +202,12 @@ impl From<RunArgs> for RunOptions {
             http: args.http,
             datasets: args.dataset,
             insecure_open: args.insecure_open,
+            join: None,
         };
         Self {
             config_file: args.config,
             overrides,
+            join: args.join,
             ready_file: args.ready_file,
             log_filter: args.log,
             log_format: args.log_format,
@@ -202,6 +222,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has none", command.get_name());
+        }
     }
 
     #[test]

@@ -24,12 +24,15 @@ use anabranch_actors::api::LineageSetting;
 use anabranch_actors::node::{AccessSettings, DatasetSettings, DisabledDataset, SyncSettings};
 use anabranch_protocol::access::Peers;
 use anabranch_protocol::id::{Collection, DatasetId, Lineage};
+use anabranch_protocol::invite::Invite;
 use anabranch_protocol::limits::REGISTRATION_COLLECTIONS_MAX;
 use anabranch_protocol::registration::Registration;
 use libp2p::Multiaddr;
 
 use crate::swarm::SwarmLimits;
 
+pub use access::STORED_KEY_FILE;
+pub(crate) use access::warn_if_shared;
 pub use dataset_flag::DatasetFlag;
 pub use health::HealthLimits;
 pub use new_dataset::NewDataset;
@@ -54,6 +57,8 @@ pub struct Overrides {
     pub datasets: Vec<DatasetFlag>,
     /// Listen beyond loopback although anyone may connect.
     pub insecure_open: bool,
+    /// Join the node that made it.
+    pub join: Option<Invite>,
 }
 
 /// A valid configuration.
@@ -87,6 +92,8 @@ pub struct Config {
     pub disabled: BTreeMap<DatasetId, DisabledDataset>,
     /// Off: only `primary` runs.
     pub multi_dataset: bool,
+    /// The node to join. Its network key is among those of `access`; the rest is done when the node starts.
+    pub join: Option<Invite>,
 }
 
 /// Where the HTTP API listens and who may use it.
@@ -130,14 +137,18 @@ impl Config {
     }
 
     fn judge(mut page: Page, overrides: Overrides) -> Result<Self, ConfigError> {
-        let insecure_open = overrides.insecure_open;
+        let (insecure_open, join) = (overrides.insecure_open, overrides.join.clone());
         override_page(&mut page, overrides);
+        access::take_stored_key(&mut page);
         not_yet::refuse(&page)?;
         let listen = multiaddrs("listen", &page.listen)?;
         if listen.is_empty() {
             return Err(ConfigError("`listen` is empty: name at least one address, such as /ip4/127.0.0.1/tcp/0".to_owned()));
         }
-        let access = access::access(&page)?;
+        let mut access = access::access(&page)?;
+        if let Some(invite) = &join {
+            access::join(&mut access, invite, &page)?;
+        }
         let closed = !access.network_keys.is_open() || access.allow != Peers::All;
         reach::check_listen(&listen, closed || insecure_open)?;
         let network_key_files = access::key_files(&page);
@@ -171,6 +182,7 @@ impl Config {
             datasets,
             disabled,
             multi_dataset: page.features.multi_dataset,
+            join,
         })
     }
 }
@@ -180,6 +192,7 @@ impl Config {
 pub(crate) fn fuzz_page(text: &str) {
     let Ok(mut page) = load::fuzz(text) else { return };
     page.network_key_file.clear();
+    page.data_dir = PathBuf::from("/nonexistent");
     page.http.token_file = None;
     if let Ok(config) = Config::judge(page, Overrides::default()) {
         assert!(!config.listen.is_empty() && !config.datasets.is_empty());

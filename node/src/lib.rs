@@ -34,6 +34,8 @@ pub mod builder;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "cli")]
+pub mod demo;
 #[cfg(feature = "http")]
 mod disk;
 #[cfg(any(all(test, feature = "cli"), feature = "fuzzing"))]
@@ -44,10 +46,12 @@ pub mod health;
 pub mod hosting;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod joining;
 #[cfg(feature = "http")]
 pub mod metrics;
 pub mod network;
 mod node;
+pub mod peering;
 pub mod process;
 #[cfg(feature = "cli")]
 pub mod run;

@@ -26,6 +26,13 @@ pub trait Network: Send + Sync + fmt::Debug {
     fn dial(&self, address: &Multiaddr) -> Result<(), String>;
     /// Every peer that is known, connected or not, and where it is or would be dialed.
     fn peers(&self) -> BTreeMap<PeerId, Vec<String>>;
+    /// Closes the connections to a peer and does not dial it any more by itself. It may come back.
+    ///
+    /// # Errors
+    /// Why the network did not take the order, in words.
+    fn forget(&self, peer: PeerId) -> Result<(), String>;
+    /// Refuses to talk to a peer from now on, and tells it so; or no more.
+    fn set_disabled(&self, peer: PeerId, disabled: bool);
     /// Numbers for metrics, where it keeps any.
     fn counters(&self) -> Option<Arc<Counters>> {
         None
@@ -46,6 +53,12 @@ impl Network for SwarmHandle {
     }
     fn peers(&self) -> BTreeMap<PeerId, Vec<String>> {
         Self::peers(self).into_iter().map(|(peer, view)| (peer, view.addresses)).collect()
+    }
+    fn forget(&self, peer: PeerId) -> Result<(), String> {
+        Self::forget(self, peer).map_err(|error| error.to_string())
+    }
+    fn set_disabled(&self, peer: PeerId, disabled: bool) {
+        Self::set_disabled(self, peer, disabled);
     }
     fn counters(&self) -> Option<Arc<Counters>> {
         Some(Self::counters(self))
@@ -73,6 +86,10 @@ impl Network for Isolated {
     fn peers(&self) -> BTreeMap<PeerId, Vec<String>> {
         BTreeMap::new()
     }
+    fn forget(&self, _: PeerId) -> Result<(), String> {
+        Ok(())
+    }
+    fn set_disabled(&self, _: PeerId, _: bool) {}
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         Box::pin(ready(()))
     }

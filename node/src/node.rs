@@ -16,6 +16,7 @@ use crate::hosting::Hosting;
 #[cfg(feature = "http")]
 use crate::http::Served;
 use crate::network::Network;
+use crate::peering::Peering;
 use crate::process::data_dir::DataDir;
 
 /// A node that runs. It holds its data directory until it is dropped; [`Node::stop`] stops it cleanly.
@@ -25,6 +26,7 @@ pub struct Node {
     pub(crate) handle: NodeHandle,
     pub(crate) network: Arc<dyn Network>,
     pub(crate) hosting: Hosting,
+    pub(crate) peering: Peering,
     pub(crate) data_dir: DataDir,
     pub(crate) started: Instant,
     #[cfg(feature = "http")]
@@ -62,6 +64,18 @@ impl Node {
     #[must_use]
     pub fn hosting(&self) -> &Hosting {
         &self.hosting
+    }
+
+    /// Enrols, demotes, disables and removes peers while the node runs; it takes [`Node::handle`] and [`Node::network`].
+    #[must_use]
+    pub fn peering(&self) -> &Peering {
+        &self.peering
+    }
+
+    /// What the node's network is asked beyond sending.
+    #[must_use]
+    pub fn network(&self) -> &dyn Network {
+        &*self.network
     }
 
     /// Dials a peer and keeps redialing it. Returns at once.

@@ -25,6 +25,9 @@ pub enum Failure {
     /// Another process holds the data directory. Exit 3.
     #[error("{0}")]
     InUse(String),
+    /// A write that stands, but that fewer nodes have than were asked for. Exit 4.
+    #[error("{0}")]
+    Unconfirmed(String),
     /// Anything else, a port in use, say. Exit 1.
     #[error("{0}")]
     Other(String),
@@ -42,6 +45,7 @@ impl Failure {
         match self {
             Self::Usage(_) => ExitCode::from(2),
             Self::InUse(_) => ExitCode::from(3),
+            Self::Unconfirmed(_) => ExitCode::from(4),
             Self::Other(_) => ExitCode::from(1),
         }
     }

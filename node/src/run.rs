@@ -11,6 +11,7 @@ use anabranch_actors::store::StoreEngine;
 
 use crate::builder::NodeBuilder;
 use crate::config::Overrides;
+use crate::joining;
 use crate::node::Node;
 use crate::process::data_dir::write_whole;
 use crate::process::logging::{self, LogFormat};
@@ -34,13 +35,22 @@ pub struct World {
 }
 
 /// What `run` is asked to do.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RunOptions {
     pub config_file: Option<PathBuf>,
     pub overrides: Overrides,
+    /// An invite, a file that holds one, or `-`.
+    pub join: Option<String>,
     pub ready_file: Option<PathBuf>,
     pub log_filter: String,
     pub log_format: LogFormat,
+}
+
+/// Never shows an invite.
+impl std::fmt::Debug for RunOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunOptions").field("overrides", &self.overrides).finish_non_exhaustive()
+    }
 }
 
 /// Runs a node until it is told to stop.
@@ -49,13 +59,15 @@ pub struct RunOptions {
 /// Why it could not start; its kind decides the exit code.
 pub fn run(options: &RunOptions, world: World) -> Result<(), Failure> {
     logging::start(&options.log_filter, options.log_format)?;
-    actix::System::new().block_on(live(options, world))
+    let join = options.join.as_deref().map(joining::read).transpose()?;
+    let overrides = Overrides { join, ..options.overrides.clone() };
+    actix::System::new().block_on(live(overrides, options, world))
 }
 
-async fn live(options: &RunOptions, world: World) -> Result<(), Failure> {
+async fn live(overrides: Overrides, options: &RunOptions, world: World) -> Result<(), Failure> {
     // Before anything is started, so that no signal finds it half started.
     let mut signals = StopSignals::listen()?;
-    let node = NodeBuilder::of_process(options.config_file.clone(), options.overrides.clone())
+    let node = NodeBuilder::of_process(options.config_file.clone(), overrides)
         .engine(world.engine)
         .clock(world.clock)
         .disk_patience(world.disk_patience)

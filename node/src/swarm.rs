@@ -40,8 +40,10 @@ use anabranch_actors::transport::EventSender;
 use libp2p::Multiaddr;
 use tokio::sync::oneshot;
 
+pub(crate) use address::{split_peer, to_libp2p};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use address_book::fuzz as fuzz_address_book;
+pub(crate) use address_book::{introduce, knows};
 pub use config::{SwarmConfig, SwarmLimits};
 pub use counters::{Counters, MessageKind};
 pub use handle::{PeerView, SwarmHandle};

@@ -1,5 +1,14 @@
 //! The program as a user's shell sees it: help, exit codes, messages.
 
+#[path = "cli/demo.rs"]
+mod demo;
+#[path = "cli/invites.rs"]
+mod invites;
+#[path = "cli/shells.rs"]
+mod shells;
+#[path = "cli/waits.rs"]
+mod waits;
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -55,6 +64,8 @@ fn help_names_exactly_the_commands_that_exist() {
         "run",
         "keygen",
         "network-key",
+        "demo",
+        "invite",
         "status",
         "peers",
         "datasets",

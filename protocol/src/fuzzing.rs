@@ -13,6 +13,7 @@ use crate::fingerprint::Tally;
 use crate::handshake;
 use crate::hlc::Hlc;
 use crate::id::{Collection, DatasetId, Epoch, Hash, Key, Lineage, PeerId, WriterId};
+use crate::invite::Invite;
 use crate::limits::{
     COMMIT_ENTRIES_MAX, CONTROL_BYTES_MAX, FORK_PROOF_BYTES_MAX, FORKS_MAX, HELLO_DATASETS_MAX, REASON_BYTES_MAX, SEQ_MAX,
     VALUE_BYTES_MAX, VECTOR_WRITERS_MAX,
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     ("protocol-frame", frame),
     ("protocol-header", header),
     ("protocol-ids", ids),
+    ("protocol-invite", invite),
     ("protocol-merge-patch", merge_patch),
     ("protocol-network-key", network_key),
     ("protocol-registration", registration),
@@ -307,6 +309,14 @@ fn ids(data: &[u8]) {
     }
     canonical::<Collection>(data);
     let _ = PeerId::from_multihash(data).map(|peer| assert_eq!(peer.to_multihash(), data));
+}
+
+fn invite(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    if let Ok(invite) = Invite::from_text(text) {
+        let plain: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        assert_eq!(invite.to_text(), plain.to_ascii_lowercase(), "one spelling but for case and white space");
+    }
 }
 
 fn network_key(data: &[u8]) {

@@ -69,6 +69,11 @@ impl NetworkKey {
         format!("{TEXT_PREFIX}{}", data_encoding::HEXLOWER.encode(&self.0))
     }
 
+    /// The secret bytes, for what passes the key on.
+    pub(crate) const fn secret(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     fn prove(&self, claim: &Claim) -> blake3::Hash {
         let Claim { prover, verifier, prover_nonce, verifier_nonce } = claim;
         let mut hasher = blake3::Hasher::new_keyed(&blake3::derive_key(PROOF_CONTEXT, &self.0));
@@ -111,6 +116,20 @@ impl Keyring {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The key that is passed on to who joins: the first, which is the new one while keys are being rotated.
+    #[must_use]
+    pub fn first(&self) -> Option<&NetworkKey> {
+        self.0.first()
+    }
+
+    /// Whether a key is among them.
+    #[must_use]
+    pub fn contains(&self, key: &NetworkKey) -> bool {
+        // `blake3::Hash` compares in constant time.
+        let same = |own: &NetworkKey| blake3::Hash::from_bytes(own.0) == blake3::Hash::from_bytes(key.0);
+        self.0.iter().fold(false, |found, own| found | same(own))
     }
 
     /// A proof by each key.

@@ -1,5 +1,6 @@
 //! A node as a child process, and what tests ask it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ pub struct Options {
     data_dir: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    input: Option<String>,
 }
 
 impl Options {
@@ -28,6 +30,7 @@ impl Options {
             data_dir: data_dir.to_owned(),
             arguments: arguments.map(str::to_owned).to_vec(),
             environment: Vec::new(),
+            input: None,
         }
     }
 
@@ -59,6 +62,21 @@ impl Options {
         self
     }
 
+    /// What it gets on standard input, at this start and the next ones.
+    #[must_use]
+    pub fn input(mut self, text: &str) -> Self {
+        self.input = Some(text.to_owned());
+        self
+    }
+
+    /// Without the arguments `--join -` and what is on standard input.
+    #[must_use]
+    pub fn without_join(mut self) -> Self {
+        self.arguments.retain(|argument| argument != "--join" && argument != "-");
+        self.input = None;
+        self
+    }
+
     /// An environment variable.
     #[must_use]
     pub fn environment(mut self, name: &str, value: &str) -> Self {
@@ -79,9 +97,13 @@ impl Options {
         let log_file = std::fs::File::options().create(true).append(true).open(&log).expect("a log file");
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).arg("--data-dir").arg(&self.data_dir).arg("--ready-file").arg(&ready);
-        command.envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command.envs(self.environment.iter().cloned());
+        command.stdin(if self.input.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(log_file.try_clone().expect("a log file")).stderr(log_file);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
+        if let (Some(text), Some(mut pipe)) = (&self.input, child.stdin.take()) {
+            pipe.write_all(text.as_bytes()).expect("the node reads its standard input");
+        }
         let page = wait_for("the node is ready", || {
             if let Some(status) = child.try_wait().expect("a child") {
                 panic!("the node ended with {status}: {}", std::fs::read_to_string(&log).unwrap_or_default());
@@ -145,6 +167,12 @@ impl Node {
         let status: ExitStatus = wait_for("the node stops", || self.child.try_wait().expect("a child"));
         assert_eq!(status.code(), Some(0), "{}", self.log());
         self.options.clone()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it logged so far.

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::counters::Counters;
 use super::death_watch::DeathWatch;
+use super::enrolment::Enrolments;
 use super::measures::Queue;
 use super::oplog::{Stop, Told};
 use super::registered::Registered;
@@ -101,6 +102,21 @@ pub struct AskConfirmed {
 #[rtype(result = "()")]
 pub struct Enrolled(pub PeerId);
 
+/// An operator enrolled or demoted a peer; it is durable.
+#[derive(Message, Debug, Clone, Copy)]
+#[rtype(result = "()")]
+pub struct EnrolmentChanged {
+    /// Who.
+    pub peer: PeerId,
+    /// Enrolled, or demoted.
+    pub enrolled: bool,
+}
+
+/// Asks who is enrolled and who was demoted.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct AskEnrolments(pub oneshot::Sender<Enrolments>);
+
 /// What a confirmation actor is started with.
 pub(super) struct ConfirmationSettings {
     pub dataset: DatasetId,
@@ -128,8 +144,7 @@ pub struct Confirmation {
     news: BTreeSet<PeerId>,
     gathering: bool,
     unhurried: bool,
-    /// Who was ever accepted.
-    enrolled: BTreeSet<PeerId>,
+    enrolments: Enrolments,
     waiting: Vec<AwaitConfirmed>,
     /// What peers were last told is here, past and all.
     complete: Registration,
@@ -140,7 +155,7 @@ impl Confirmation {
     pub(super) fn new(
         settings: ConfirmationSettings,
         vector: Arc<VersionVector>,
-        enrolled: BTreeSet<PeerId>,
+        enrolments: Enrolments,
         death_watch: DeathWatch,
     ) -> Self {
         let complete = settings.registered.now().complete();
@@ -155,7 +170,7 @@ impl Confirmation {
             news: BTreeSet::new(),
             gathering: false,
             unhurried: false,
-            enrolled,
+            enrolments,
             waiting: Vec::new(),
             complete,
             death_watch,
@@ -167,7 +182,10 @@ impl Confirmation {
         let by: Vec<PeerId> = self.confirmed_by(&wait.token, &wait.collections);
         let enough = match wait.ack {
             Ack::Peers(count) => by.len() >= usize::from(count),
-            Ack::All => self.enrolled.iter().all(|peer| by.contains(peer) || self.can_not_cover(peer, &wait.collections)),
+            Ack::All => {
+                let has_it = |peer| by.contains(peer) || self.can_not_cover(peer, &wait.collections);
+                self.enrolments.enrolled.iter().all(has_it)
+            }
         };
         enough.then_some(by)
     }
@@ -397,7 +415,24 @@ impl Handler<AskConfirmed> for Confirmation {
 impl Handler<Enrolled> for Confirmation {
     type Result = ();
     fn handle(&mut self, Enrolled(peer): Enrolled, _: &mut Context<Self>) {
-        self.enrolled.insert(peer);
+        self.enrolments.accepted(peer);
+    }
+}
+
+impl Handler<EnrolmentChanged> for Confirmation {
+    type Result = ();
+    fn handle(&mut self, EnrolmentChanged { peer, enrolled }: EnrolmentChanged, _: &mut Context<Self>) {
+        self.enrolments.set(peer, enrolled);
+        // Some may have waited for this peer alone.
+        self.answer_waiting();
+    }
+}
+
+impl Handler<AskEnrolments> for Confirmation {
+    type Result = ();
+    fn handle(&mut self, AskEnrolments(reply): AskEnrolments, _: &mut Context<Self>) {
+        // Whoever asked may have gone.
+        let _ = reply.send(self.enrolments.clone());
     }
 }
 

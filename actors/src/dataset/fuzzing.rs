@@ -71,9 +71,9 @@ fn coverage(data: &[u8]) {
 fn enrolment(data: &[u8]) {
     let Some((key, value)) = keyed(data) else { return };
     for value in [value.to_vec(), layout::sealed(value.to_vec())] {
-        if let Some(peer) = layout::parse_enrolled(key, &value) {
+        if let Some((peer, demoted)) = layout::parse_enrolment(key, &value) {
             assert_eq!(layout::enrolled_key(&peer)[1..], key[1..]);
-            assert_eq!(value.len(), 8 + 4);
+            assert_eq!(value.len(), 8 + usize::from(demoted) + 4);
         }
     }
 }

@@ -42,7 +42,7 @@ const READ_TRIES: usize = 3;
 /// How long a caller waits for a dataset that is being opened.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a status page waits for a dataset.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A dataset of this node, running or not. Cheap to share.
 #[derive(Debug)]

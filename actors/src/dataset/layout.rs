@@ -10,7 +10,7 @@
 //! | `t` | collection | live rows and fingerprint |
 //! | `r` | collection, 0, key | first part of a row |
 //! | `p` | collection, 0, key, 0, part (u16) | a further part of a row |
-//! | `e` | peer | when its `Hello` was first accepted (u64, milliseconds) |
+//! | `e` | peer | when its `Hello` was first accepted, or when it was enrolled or demoted by hand (u64, milliseconds); 1 behind it: demoted |
 //! | `x` | collection, 0, record key prefix (18) | arrival of a commit with records of that collection |
 //! | `d` | collection | the floor below which no row is left |
 //! | `c` | collection or `*`, 0 | whether it is registered, and what is done about its past |
@@ -22,7 +22,7 @@ use anabranch_protocol::codec;
 use anabranch_protocol::commit::{Change, Entry, Fork, Section};
 use anabranch_protocol::conflict::{Row, Stamp};
 use anabranch_protocol::coverage::{Scope, Span};
-use anabranch_protocol::hlc::Hlc;
+use anabranch_protocol::hlc::{Hlc, WallClock};
 use anabranch_protocol::id::{Collection, Epoch, Hash, Key, PeerId, ShortHash, WriterId};
 use anabranch_protocol::limits::SEQ_MAX;
 use anabranch_protocol::replica::Line;
@@ -81,10 +81,26 @@ pub(super) fn enrolled_key(peer: &PeerId) -> Vec<u8> {
     [b"e", &peer.0[..]].concat()
 }
 
-/// The peer of an enrolment.
-pub(super) fn parse_enrolled(key: &[u8], value: &[u8]) -> Option<PeerId> {
-    let _: &[u8; 8] = unsealed(value)?.try_into().ok()?;
-    Some(PeerId(key.get(1..)?.try_into().ok()?))
+/// What is behind the time in the value of a peer that is enrolled no more.
+const DEMOTED: u8 = 1;
+
+/// The value of an enrolment.
+pub(super) fn encode_enrolment(since: WallClock, demoted: bool) -> Vec<u8> {
+    let mut value = since.0.to_be_bytes().to_vec();
+    if demoted {
+        value.push(DEMOTED);
+    }
+    sealed(value)
+}
+
+/// The peer of an enrolment, and whether it was demoted.
+pub(super) fn parse_enrolment(key: &[u8], value: &[u8]) -> Option<(PeerId, bool)> {
+    let demoted = match unsealed(value)?.get(8..)? {
+        [] => false,
+        [DEMOTED] => true,
+        _ => return None,
+    };
+    Some((PeerId(key.get(1..)?.try_into().ok()?), demoted))
 }
 
 pub(super) fn tally_key(collection: &Collection) -> Vec<u8> {
@@ -347,7 +363,15 @@ mod tests {
         assert_eq!(log_part(1, 2), *b"l\0\0\0\0\0\0\0\x01\0\x02");
         assert_eq!(parse_log_part(&log_part(77, 3)), Some((77, 3)));
         assert_eq!(enrolled_key(&PeerId([7; 32])), [&b"e"[..], &[7; 32]].concat());
-        assert_eq!(parse_enrolled(&enrolled_key(&PeerId([7; 32])), &sealed(vec![0; 8])), Some(PeerId([7; 32])));
+        let (key, at) = (enrolled_key(&PeerId([7; 32])), WallClock(0x0102_0304_0506_0708));
+        assert_eq!(encode_enrolment(at, false), sealed(vec![1, 2, 3, 4, 5, 6, 7, 8]));
+        assert_eq!(encode_enrolment(at, true), sealed(vec![1, 2, 3, 4, 5, 6, 7, 8, 1]));
+        for demoted in [false, true] {
+            assert_eq!(parse_enrolment(&key, &encode_enrolment(at, demoted)), Some((PeerId([7; 32]), demoted)));
+        }
+        for other in [vec![0; 7], vec![0; 9], vec![1; 10]] {
+            assert_eq!(parse_enrolment(&key, &sealed(other)), None);
+        }
         assert_eq!(record_index(&collection(), &[1; 18])[..8], *b"xorders\0");
         assert!(log_part(255, 9) < log_part(256, 0));
         assert_eq!(after_prefix(b"ra\xff"), b"rb");

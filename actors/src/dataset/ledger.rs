@@ -18,7 +18,7 @@ use anabranch_protocol::fence::{Fences, control_collection};
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::floor::Floor;
 use anabranch_protocol::hlc::{Hlc, WallClock};
-use anabranch_protocol::id::{Collection, Epoch, Incarnation, Key, Lineage, PeerId, WriterId};
+use anabranch_protocol::id::{Collection, Epoch, Incarnation, Key, Lineage, WriterId};
 use anabranch_protocol::replica::{
     Line, ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest,
     WriterState, Written,
@@ -34,6 +34,7 @@ pub(super) use self::weigh::count_above;
 use self::weigh::{Weighings, dropped_in};
 use self::widen::Moves;
 pub use self::widen::Widened;
+use super::enrolment::Enrolments;
 use super::identity::directory_identity;
 use super::layout;
 use super::lineage::LineageChoice;
@@ -57,9 +58,6 @@ const META_EPOCH: &str = "epoch";
 const META_ACCEPTED: &str = "accepted";
 const META_LARGE_ROWS: &str = "large_rows";
 const META_REGISTRATION: &str = "registration";
-
-/// Peers that are remembered as enrolled: who may connect may be anybody.
-const ENROLLED_MAX: usize = 8_192;
 
 /// Why a ledger could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -132,8 +130,7 @@ pub struct Ledger {
     mark: Mark,
     log_bytes: u64,
     accepted: bool,
-    /// Peers whose `Hello` was ever accepted.
-    enrolled: BTreeSet<PeerId>,
+    enrolments: Enrolments,
     large_rows: bool,
     parted: Arc<Parted>,
     /// The disk is full: nothing is taken in.
@@ -200,7 +197,7 @@ impl Ledger {
             mark: stored_mark(&*store)?,
             log_bytes: 0,
             accepted: store.get(&layout::meta(META_ACCEPTED))?.is_some(),
-            enrolled: enrolled(&*store)?,
+            enrolments: enrolment::stored(&*store)?,
             large_rows: store.get(&layout::meta(META_LARGE_ROWS))?.is_some(),
             replica: Replica::load(settings, saved),
             store,
@@ -545,34 +542,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records that a peer was accepted: from now on a restart needs a peer's word to go on with its epoch, and the peer is
-    /// enrolled.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn peer_accepted(&mut self, peer: PeerId, now: WallClock) -> Result<(), StoreError> {
-        let room = self.enrolled.len() < ENROLLED_MAX;
-        if self.accepted && (self.enrolled.contains(&peer) || !room) {
-            return Ok(());
-        }
-        self.store.put(&layout::meta(META_ACCEPTED), &[1])?;
-        if room {
-            self.store.put(&layout::enrolled_key(&peer), &layout::sealed(now.0.to_be_bytes().to_vec()))?;
-        }
-        self.store.barrier()?;
-        self.accepted = true;
-        if room {
-            self.enrolled.insert(peer);
-        }
-        Ok(())
-    }
-
-    /// Peers whose `Hello` was ever accepted.
-    #[must_use]
-    pub fn enrolled(&self) -> &BTreeSet<PeerId> {
-        &self.enrolled
-    }
-
     /// Learns what a peer has of our own line.
     ///
     /// # Errors
@@ -738,18 +707,6 @@ fn saved(store: &dyn Store) -> Result<Saved, StoreError> {
     damaged.map_or(Ok(saved), |what| Err(StoreError::Corrupt(what.into())))
 }
 
-fn enrolled(store: &dyn Store) -> Result<BTreeSet<PeerId>, StoreError> {
-    let (mut peers, mut whole) = (BTreeSet::new(), true);
-    store.scan(b"e", b"f", &mut |key, value| {
-        match layout::parse_enrolled(key, value) {
-            Some(peer) => drop(peers.insert(peer)),
-            None => whole = false,
-        }
-        std::ops::ControlFlow::Continue(())
-    })?;
-    if whole { Ok(peers) } else { Err(StoreError::Corrupt("an enrolment fails its checksum".into())) }
-}
-
 /// Reads a store that a fuzzer made up: damage is an error, never a panic.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn fuzz_saved(store: &dyn Store) {
@@ -778,6 +735,7 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
     bytes.map(u64::from_be_bytes).ok_or_else(|| StoreError::Corrupt(format!("{name} fails its checksum")))
 }
 
+mod enrolment;
 mod forks;
 mod issue;
 mod memory;

@@ -86,17 +86,33 @@ pub(super) fn fuzz(text: &str) {
     }
 }
 
+/// A store that is made in `directory` from now on gets `lineage`, durably; one that is there and holds something keeps its own.
+/// Whether nothing was remembered yet, so that it counts.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn expect(directory: &Path, lineage: Lineage) -> io::Result<bool> {
+    let unknown = recall(directory).is_none();
+    if unknown {
+        write(&memory_of(directory), lineage)?;
+    }
+    Ok(unknown)
+}
+
 /// Remembers the lineage of the dataset in `directory`, durably. None is not worth a file, and a store in memory has no place.
 pub(super) fn remember(directory: &Path, lineage: Lineage) -> io::Result<()> {
     if !directory.is_dir() || recall(directory).unwrap_or(Lineage::ZERO) == lineage {
         return Ok(());
     }
-    let path = memory_of(directory);
+    write(&memory_of(directory), lineage)
+}
+
+fn write(path: &Path, lineage: Lineage) -> io::Result<()> {
     let next = path.with_extension("lineage.next");
     let mut file = File::create(&next)?;
     writeln!(file, "{lineage}")?;
     file.sync_all()?;
-    fs::rename(&next, &path)?;
+    fs::rename(&next, path)?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
@@ -152,5 +168,7 @@ mod tests {
         remember(&directory, A).unwrap();
         fs::remove_dir(&directory).unwrap();
         assert_eq!(recall(&directory), Some(A));
+        assert!(!expect(&directory, B).unwrap() && expect(&place.path().join("orders"), B).unwrap());
+        assert_eq!([recall(&directory), recall(&place.path().join("orders"))], [Some(A), Some(B)]);
     }
 }

@@ -20,13 +20,15 @@ use tokio::sync::{oneshot, watch};
 
 pub(super) use self::audit::AuditPace;
 use self::chores::Chore;
+use super::confirmation::EnrolmentChanged;
 use super::counters::Counters;
 use super::death_watch::DeathWatch;
+use super::enrolment::SetEnrolled;
 use super::ledger::{Committed, Ledger, RowAudit};
 use super::measures::{Measures, Queue};
 use super::store_thread::{StoreThread, StoreThreadError};
 use super::ticket::{Begun, Ticket};
-use crate::api::WriteError;
+use crate::api::{EnrolmentError, WriteError};
 use crate::node::Clock as WallClockSource;
 use crate::store::StoreError;
 
@@ -524,6 +526,28 @@ impl Handler<PeerKnows> for Oplog {
         };
         ctx.spawn(learn.into_actor(self).map(|done, actor, ctx| match done {
             Ok(Ok(())) => {}
+            Ok(Err(error)) => actor.store_failed(&error, ctx),
+            Err(error) => actor.thread_failed(error, ctx),
+        }));
+    }
+}
+
+impl Handler<SetEnrolled> for Oplog {
+    type Result = ();
+    fn handle(&mut self, SetEnrolled { peer, enrolled, tell, reply }: SetEnrolled, ctx: &mut Context<Self>) {
+        if self.full {
+            // Whoever asked may have gone.
+            return drop(reply.send(Err(EnrolmentError::NoSpace(self.dataset.clone()))));
+        }
+        let (store, now) = (self.store.clone(), self.clock.now());
+        let set = async move { store.run(move |ledger: &mut Ledger| ledger.set_enrolled(peer, enrolled, now)).await };
+        ctx.spawn(set.into_actor(self).map(move |done, actor, ctx| match done {
+            Ok(Ok(changed)) => {
+                if changed {
+                    tell.do_send(EnrolmentChanged { peer, enrolled });
+                }
+                let _ = reply.send(Ok(changed));
+            }
             Ok(Err(error)) => actor.store_failed(&error, ctx),
             Err(error) => actor.thread_failed(error, ctx),
         }));

@@ -3,14 +3,13 @@
 //! Restarts back off exponentially. Past the budget the dataset is `failed`, says why, and is tried again slowly. Callers see the
 //! dataset's gate: they wait while it opens, and get a typed error while it is down; never a hang.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
+use anabranch_protocol::id::{DatasetId, Incarnation, Lineage};
 use anabranch_protocol::replica::ReplicaSettings;
 use anabranch_protocol::vector::VersionVector;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -23,6 +22,7 @@ use super::confirmation::{Confirmation, ConfirmationSettings};
 use super::counters::{Counted, Counters};
 use super::damage::{Damage, Damaged};
 use super::death_watch::{ChildEnded, DeathWatch, Ending, look_at};
+use super::enrolment::Enrolments;
 use super::keeper::SupervisorWatch;
 use super::ledger::{Committed, Ledger};
 use super::life::Life;
@@ -190,7 +190,7 @@ struct Opened {
     view: Arc<View>,
     standing: Committed,
     incarnation: Incarnation,
-    enrolled: BTreeSet<PeerId>,
+    enrolments: Enrolments,
     lineage: Lineage,
     /// There is no space to write.
     full: bool,
@@ -258,7 +258,7 @@ impl DatasetSupervisor {
                 Err(_) => return Err(Unopened::Hangs(format!("what the store holds was not read within {limit:?}"))),
             }
             let facts = |ledger: &mut Ledger| {
-                let (replica, enrolled) = (ledger.replica(), ledger.enrolled().clone());
+                let (replica, enrolments) = (ledger.replica(), ledger.enrolments().clone());
                 let (lineage, standing) = (replica.settings().lineage, ledger.nothing_committed());
                 (
                     ledger.view().clone(),
@@ -266,12 +266,12 @@ impl DatasetSupervisor {
                     ledger.incarnation(),
                     lineage,
                     (ledger.is_read_only(), ledger.is_read_as_a_whole()),
-                    enrolled,
+                    enrolments,
                 )
             };
             let facts = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
-            let (view, standing, incarnation, lineage, (full, read_whole), enrolled) = facts;
-            Ok(Opened { store, view, standing, incarnation, lineage, full, read_whole, enrolled })
+            let (view, standing, incarnation, lineage, (full, read_whole), enrolments) = facts;
+            Ok(Opened { store, view, standing, incarnation, lineage, full, read_whole, enrolments })
         };
         ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| match opened {
             // Paused or restarted meanwhile: the store is closed again.
@@ -312,7 +312,7 @@ impl DatasetSupervisor {
         let generation = self.life.next_generation();
         self.generation = generation;
         self.life.audited.store(true, Ordering::Release);
-        let Opened { store, view, standing, incarnation, lineage, full, read_whole, enrolled } = opened;
+        let Opened { store, view, standing, incarnation, lineage, full, read_whole, enrolments } = opened;
         let vector = standing.vector.clone();
         let counters = self.context.counters.clone();
         let transport: SharedTransport = Arc::new(Counted { inner: self.context.transport.clone(), counters: counters.clone() });
@@ -334,7 +334,7 @@ impl DatasetSupervisor {
             transport: transport.clone(),
             counters: counters.clone(),
         };
-        let confirmation = Confirmation::new(confirmation, vector.clone(), enrolled, watching(Role::Confirmation)).start();
+        let confirmation = Confirmation::new(confirmation, vector.clone(), enrolments, watching(Role::Confirmation)).start();
         let (applied, vector_now) = watch::channel(vector.clone());
         let (wall, counted) = (node.clock.clone(), counters.clone());
         let audit = AuditPace { unread: !read_whole, interval: self.context.settings.sync.maintenance_interval };

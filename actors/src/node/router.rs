@@ -111,6 +111,9 @@ impl Node {
                 running.sync.do_send(Gone(peer));
             }
         }
+        if session.forget_when_gone {
+            self.peers.remove(&peer);
+        }
     }
 
     pub(super) fn is_current(&self, peer: PeerId, connection: u64) -> bool {

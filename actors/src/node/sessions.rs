@@ -44,6 +44,8 @@ pub(super) struct PeerSession {
     pub greet_next: BTreeSet<DatasetId>,
     /// The peer was asked about datasets that it did not name.
     pub asked_for_rest: bool,
+    /// An operator removed the peer: nothing is shown of it once its connection has ended.
+    pub forget_when_gone: bool,
     /// Counts connections, so that a late answer of an earlier one is not taken for one of this.
     pub connection: u64,
 }

@@ -54,6 +54,11 @@ impl Node {
         Self::with_timeout(args, None)
     }
 
+    /// A node that may take so long longer than it has to.
+    pub fn patient(args: &NodeArgs, wait: Duration) -> Result<Self, Failure> {
+        Self::with_timeout(args, Some(TIMEOUT + wait))
+    }
+
     fn with_timeout(args: &NodeArgs, timeout: Option<Duration>) -> Result<Self, Failure> {
         let url = args.node.trim_end_matches('/');
         let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
@@ -85,14 +90,35 @@ impl Node {
         self.send(method, path, SendBody::from_reader(body))
     }
 
+    /// Sends a body as it is read, none without a reader, with further headers.
+    pub fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&mut dyn Read>,
+    ) -> Result<Answer, Failure> {
+        match body {
+            None => self.send_all(method, path, headers, SendBody::none()),
+            Some(body) => self.send_all(method, path, headers, SendBody::from_reader(body)),
+        }
+    }
+
     /// Sends a request without a body and reads the answer, whatever its status.
     pub fn send_empty(&self, method: Method, path: &str) -> Result<Answer, Failure> {
         self.send(method, path, SendBody::none())
     }
 
     fn send(&self, method: Method, path: &str, body: SendBody<'_>) -> Result<Answer, Failure> {
+        self.send_all(method, path, &[], body)
+    }
+
+    fn send_all(&self, method: Method, path: &str, headers: &[(&str, &str)], body: SendBody<'_>) -> Result<Answer, Failure> {
         let url = format!("{}{path}", self.url);
         let mut request = Request::builder().method(method).uri(&url).header("Content-Type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }

@@ -1,14 +1,16 @@
 //! `get`, `put`, `patch`, `delete` and `list`: documents of a running node.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value as Json;
 use ureq::http::{Method, StatusCode};
 
-use super::client::{Node, NodeArgs, segment};
+use super::client::{Answer, Node, NodeArgs, segment};
 use super::query::print_json;
 use super::tables;
+use super::wish::{WriteWish, timeout_ms};
 use crate::process::Failure;
 
 /// Documents a page is asked for.
@@ -41,16 +43,25 @@ impl DatasetOf {
 #[derive(Debug, Args)]
 pub struct Place {
     /// The collection.
-    collection: String,
+    pub collection: String,
     /// The document's key.
-    key: String,
+    pub key: String,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  anabranch get orders o-1\n  anabranch get orders o-1 --json | jq .total")]
+#[command(after_help = "Examples:
+  anabranch get orders o-1
+  anabranch get orders o-1 --json | jq .total
+  anabranch get orders o-1 --after TOKEN --timeout 30s      as it is once this node has that write; `put --json` shows its token")]
 pub struct GetArgs {
     #[command(flatten)]
     place: Place,
+    /// Wait until the node has the write that this token names.
+    #[arg(long, value_name = "TOKEN")]
+    after: Option<String>,
+    /// For how long to wait [default: 5s].
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, requires = "after")]
+    timeout: Option<Duration>,
     #[command(flatten)]
     of: DatasetOf,
 }
@@ -59,7 +70,11 @@ pub struct GetArgs {
 #[command(after_help = "Examples:
   anabranch put orders o-1 '{\"total\": 12}'
   jq .order export.json | anabranch put orders o-1 -
-  anabranch patch orders o-1 '{\"paid\": true, \"note\": null}'      JSON merge patch: null removes a field")]
+  anabranch patch orders o-1 '{\"paid\": true, \"note\": null}'      JSON merge patch: null removes a field
+  anabranch put orders o-1 '{\"total\": 12}' --ack 1              answered when another node has it, too
+  anabranch put orders o-1 '{\"total\": 12}' --if-none-match       only where there is no such document yet
+
+Exit code 4: written, but fewer nodes than --ack asks for had it in time.")]
 pub struct PutArgs {
     #[command(flatten)]
     place: Place,
@@ -67,14 +82,20 @@ pub struct PutArgs {
     #[arg(value_name = "JSON|-", allow_hyphen_values = true)]
     value: String,
     #[command(flatten)]
+    wish: WriteWish,
+    #[command(flatten)]
     of: DatasetOf,
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  anabranch delete orders o-1")]
+#[command(after_help = "Examples:
+  anabranch delete orders o-1
+  anabranch delete orders o-1 --if-match STAMP      only that very version; `put --json` and `list --json` show stamps")]
 pub struct DeleteArgs {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    wish: WriteWish,
     #[command(flatten)]
     of: DatasetOf,
 }
@@ -93,6 +114,12 @@ pub struct ListArgs {
     /// Only keys after this one.
     #[arg(long, value_name = "KEY")]
     after: Option<String>,
+    /// Wait until the node has the write that this token names, as `put --json` shows it.
+    #[arg(long, value_name = "TOKEN")]
+    after_token: Option<String>,
+    /// For how long to wait [default: 5s].
+    #[arg(long, value_name = "T", value_parser = humantime::parse_duration, requires = "after_token")]
+    timeout: Option<Duration>,
     /// At most so many.
     #[arg(long, default_value_t = 100, conflicts_with = "all", value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -110,7 +137,12 @@ pub struct ListArgs {
 }
 
 pub fn get(args: &GetArgs) -> Result<(), Failure> {
-    let document = Node::of(&args.of.node)?.ask(&args.of.doc(&args.place))?;
+    let mut path = args.of.doc(&args.place);
+    if let Some(token) = &args.after {
+        path += &format!("?after={}{}", segment(token), timeout_ms(args.timeout, '&'));
+    }
+    let wait = args.timeout.unwrap_or_default();
+    let document = Node::patient(&args.of.node, wait)?.ask(&path)?;
     if args.of.json {
         println!("{document}");
         return Ok(());
@@ -127,38 +159,56 @@ pub fn patch(args: &PutArgs) -> Result<(), Failure> {
 }
 
 fn write(args: &PutArgs, method: Method) -> Result<(), Failure> {
-    let (path, patches) = (args.of.doc(&args.place), method == Method::PATCH);
+    let patches = method == Method::PATCH;
     let node = Node::streaming(&args.of.node)?;
+    let (path, headers) = (args.of.doc(&args.place) + &args.wish.query(), args.wish.headers());
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let answer = if args.value == "-" {
-        node.send_reader(method, &path, &mut std::io::stdin().lock())?
+        node.send_with(method, &path, &headers, Some(&mut std::io::stdin().lock()))?
     } else {
-        node.send_reader(method, &path, &mut args.value.as_bytes())?
+        node.send_with(method, &path, &headers, Some(&mut args.value.as_bytes()))?
     };
     let word = match (patches, answer.status) {
         (true, _) => "patched",
         (false, StatusCode::CREATED) => "created",
+        (false, StatusCode::ACCEPTED) => "wrote",
         (false, _) => "replaced",
     };
-    report(&args.of, &args.place, word, Node::ok(answer)?)
+    report(&args.of, &args.place, &args.wish, word, answer)
 }
 
 pub fn delete(args: &DeleteArgs) -> Result<(), Failure> {
-    let path = args.of.doc(&args.place);
-    let node = Node::of(&args.of.node)?;
-    let answer = node.send_empty(Method::DELETE, &path)?;
-    report(&args.of, &args.place, "deleted", Node::ok(answer)?)
+    let (path, headers) = (args.of.doc(&args.place) + &args.wish.query(), args.wish.headers());
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let node = Node::patient(&args.of.node, args.wish.timeout.unwrap_or_default())?;
+    let answer = node.send_with(Method::DELETE, &path, &headers, None)?;
+    report(&args.of, &args.place, &args.wish, "deleted", answer)
 }
 
-fn report(of: &DatasetOf, place: &Place, word: &str, body: Json) -> Result<(), Failure> {
+fn report(of: &DatasetOf, place: &Place, wish: &WriteWish, word: &str, answer: Answer) -> Result<(), Failure> {
+    let unconfirmed = answer.status == StatusCode::ACCEPTED;
+    let body = Node::ok(answer)?;
+    let confirmed = body["confirmed_by"].as_array().map_or(0, Vec::len);
     if of.json {
-        return print_json(&body);
+        print_json(&body)?;
+    }
+    if unconfirmed {
+        return Err(Failure::Unconfirmed(wish.unconfirmed(word, place, &body, confirmed)));
+    }
+    if of.json {
+        return Ok(());
     }
     let here_only = if body["replicated"].as_bool() == Some(false) {
         " (on this node only: the collection is not registered here)"
     } else {
         ""
     };
-    println!("{word} {}/{}{here_only}", place.collection, place.key);
+    let confirmed = match (&wish.ack, confirmed) {
+        (None, _) => String::new(),
+        (Some(_), 1) => ", confirmed by 1 other node".to_owned(),
+        (Some(_), count) => format!(", confirmed by {count} other nodes"),
+    };
+    println!("{word} {}/{}{here_only}{confirmed}", place.collection, place.key);
     Ok(())
 }
 
@@ -201,9 +251,11 @@ impl<'a> Pages<'a> {
 }
 
 pub fn list(args: &ListArgs) -> Result<(), Failure> {
-    let node = Node::of(&args.of.node)?;
+    let node = Node::patient(&args.of.node, args.timeout.unwrap_or_default())?;
+    let timeout = args.timeout.map(|wait| wait.as_millis().to_string());
     let given = [("prefix", &args.prefix), ("from", &args.from), ("to", &args.to)];
-    let query = given.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
+    let waits = [("after_token", &args.after_token), ("timeout_ms", &timeout)];
+    let query = given.into_iter().chain(waits).filter_map(|(name, value)| Some((name, value.clone()?))).collect();
     let mut pages = Pages::new(&node, args.of.docs(&args.collection), query, args.after.clone());
     let mut left = if args.all { usize::MAX } else { usize::try_from(args.limit).unwrap_or(usize::MAX) };
     let mut shown = 0;

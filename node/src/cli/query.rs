@@ -19,11 +19,12 @@ pub struct QueryArgs {
 
 pub fn status(args: &QueryArgs) -> Result<(), Failure> {
     let node = Node::of(&args.node)?;
-    let (page, health, datasets) = (node.ask("/v1/node")?, node.ask("/healthz")?, node.ask("/v1/datasets")?);
+    let (page, health) = (node.ask("/v1/node")?, node.ask("/healthz")?);
+    let (datasets, peers) = (node.ask("/v1/datasets")?, node.ask("/v1/peers")?);
     if args.json {
-        return print_json(&json!({ "node": page, "health": health, "datasets": datasets }));
+        return print_json(&json!({ "node": page, "health": health, "datasets": datasets, "peers": peers }));
     }
-    println!("{}\n{}", tables::node(&page, &health), tables::datasets(&datasets));
+    println!("{}", super::status::page(&page, &health, &datasets, &peers, tables::width()));
     Ok(())
 }
 
@@ -35,12 +36,12 @@ pub fn datasets(args: &QueryArgs) -> Result<(), Failure> {
     show(args, "/v1/datasets", tables::datasets)
 }
 
-fn show(args: &QueryArgs, path: &str, table: fn(&Json) -> String) -> Result<(), Failure> {
+fn show(args: &QueryArgs, path: &str, table: fn(&Json, usize) -> String) -> Result<(), Failure> {
     let answer = Node::of(&args.node)?.ask(path)?;
     if args.json {
         return print_json(&answer);
     }
-    println!("{}", table(&answer));
+    println!("{}", table(&answer, tables::width()));
     Ok(())
 }
 

@@ -1,37 +1,22 @@
 //! Answers of a node as tables for people.
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value as Json;
 
 /// Keys that are longer push their values to the right.
 const KEY_WIDTH_MAX: usize = 40;
 
-/// The node itself.
-pub fn node(page: &Json, health: &Json) -> String {
-    let mut lines = vec![
-        format!("peer id    {}", text(&page["peer_id"])),
-        format!("version    {}", text(&page["version"])),
-        format!("up         {}", span(page["uptime_seconds"].as_u64().unwrap_or_default())),
-        format!("data       {}", text(&page["data_dir"])),
-        format!("http       http://{}", text(&page["http"])),
-    ];
-    lines.extend(items(&page["listen"]).iter().map(|address| format!("listening  {}", text(address))));
-    lines.push(format!("health     {}", text(&health["health"])));
-    lines.extend(items(&health["why"]).iter().map(|why| format!("           {}", text(why))));
-    lines.join("\n") + "\n"
-}
-
-/// A row per dataset.
-pub fn datasets(datasets: &Json) -> String {
-    let mut table = table(&["DATASET", "KIND", "STATE", "DOCUMENTS", "COMMITS", "LOG", "DISK", "WRITERS", "REPLICATES", ""]);
-    for column in 3..=7 {
-        align_right(&mut table, column);
-    }
+/// A row per dataset, and below them what there is to say.
+pub fn datasets(datasets: &Json, width: usize) -> String {
+    let mut grid = Grid::new(&["DATASET", "KIND", "STATE", ">DOCUMENTS", ">COMMITS", ">LOG", ">DISK", ">WRITERS", "REPLICATES"]);
+    let mut notes = Vec::new();
     for dataset in items(datasets) {
         let collections: Vec<_> = items(&dataset["collections"]).iter().map(text).collect();
-        table.add_row([
-            text(&dataset["dataset_id"]),
+        let name = text(&dataset["dataset_id"]);
+        notes.extend(note(dataset).map(|note| wrapped(&note, &format!("{name}: "), width)));
+        grid.row([
+            name,
             text(&dataset["kind"]),
             text(&dataset["state"]),
             text(&dataset["documents"]),
@@ -40,35 +25,142 @@ pub fn datasets(datasets: &Json) -> String {
             size(&dataset["disk_bytes"]),
             dataset["vector"].as_object().map_or_else(|| "-".to_owned(), |vector| vector.len().to_string()),
             if collections.is_empty() { "nothing".to_owned() } else { collections.join(",") },
-            note(dataset),
         ]);
     }
-    trimmed(&table)
+    let table = grid.fitted(width);
+    if notes.is_empty() { table } else { format!("{table}\n\n{}", notes.join("\n")) }
 }
 
-/// A row per peer and dataset.
-pub fn peers(peers: &Json) -> String {
+/// A block per peer, a line of it per dataset: a peer's id fills most of a line, and is shown whole for it is what commands take.
+pub fn peers(peers: &Json, width: usize) -> String {
     if items(peers).is_empty() {
-        return "No peers yet: start another node with --peer and an address from `anabranch status`.".to_owned();
+        return "No peers yet: `anabranch invite` makes a string that lets another node join.".to_owned();
     }
-    let mut table = table(&["PEER", "CONNECTED", "RTT", "DATASET", "STATE", "LAG", ""]);
-    for column in [2, 5] {
-        align_right(&mut table, column);
+    let blocks: Vec<_> = items(peers).iter().map(|peer| peer_block(peer, width)).collect();
+    blocks.join("\n\n")
+}
+
+fn peer_block(peer: &Json, width: usize) -> String {
+    let connected = match (peer["disabled"].as_bool(), peer["connected"].as_bool(), peer["rtt_ms"].as_f64()) {
+        (Some(true), _, _) => "disabled".to_owned(),
+        (_, Some(true), Some(rtt)) => format!("connected, {rtt:.1} ms"),
+        (_, Some(true), None) => "connected".to_owned(),
+        _ => "not connected".to_owned(),
+    };
+    let mut lines = vec![format!("{}  {connected}", text(&peer["peer_id"]))];
+    let addresses: Vec<_> = items(&peer["addresses"]).iter().map(text).collect();
+    if !addresses.is_empty() {
+        lines.push(wrapped(&addresses.join(" "), "  at ", width));
     }
-    for peer in items(peers) {
-        let connected = if peer["connected"].as_bool() == Some(true) { "yes" } else { "no" };
-        let rtt = peer["rtt_ms"].as_f64().map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.1} ms"));
-        let head = [text(&peer["peer_id"]), connected.to_owned(), rtt];
-        let datasets = peer["datasets"].as_object().into_iter().flatten();
-        let mut rows: Vec<_> = datasets.map(|(name, state)| dataset_cells(name, state)).collect();
-        if rows.is_empty() {
-            rows.push(["-", "-", "-", ""].map(str::to_owned));
+    let member = |name: &String| {
+        let has = |field: &str| items(&peer[field]).iter().any(|dataset| dataset == name);
+        if has("enrolled") {
+            "enrolled"
+        } else if has("demoted") {
+            "demoted"
+        } else {
+            "-"
         }
-        for row in rows {
-            table.add_row(head.iter().chain(&row));
-        }
+    };
+    let states: BTreeMap<&String, &Json> = peer["datasets"].as_object().into_iter().flatten().collect();
+    let refused = peer["refused"].as_str();
+    let mut names: BTreeSet<String> = states.keys().map(|name| (*name).clone()).collect();
+    names.extend(["enrolled", "demoted"].iter().flat_map(|field| items(&peer[*field])).map(text));
+    let mut grid = Grid::new(&[]);
+    let mut reasons = Vec::new();
+    for name in &names {
+        let state = states.get(name).copied().unwrap_or(&Json::Null);
+        grid.row([format!("  {name}"), text(&state["state"]), lag(state), member(name).to_owned()]);
+        // What concerns the peer as a whole is said once.
+        let reason = state["reason"].as_str().filter(|reason| Some(*reason) != refused);
+        reasons.extend(reason.map(|reason| wrapped(reason, &format!("  {name}: "), width)));
     }
-    trimmed(&table)
+    if !names.is_empty() {
+        lines.push(grid.fitted(width));
+    }
+    lines.extend(refused.map(|reason| wrapped(reason, "  ", width)));
+    lines.extend(reasons);
+    lines.join("\n")
+}
+
+/// Cells in columns that are as wide as they have to be.
+pub struct Grid {
+    right: Vec<bool>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Grid {
+    /// Names of columns; `>` before one aligns it right. Without any the rows stand alone.
+    pub fn new(header: &[&str]) -> Self {
+        let right = header.iter().map(|name| name.starts_with('>')).collect();
+        let names: Vec<_> = header.iter().map(|name| name.trim_start_matches('>').to_owned()).collect();
+        Self { right, rows: if names.is_empty() { Vec::new() } else { vec![names] } }
+    }
+
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// No line longer than `width`: what does not fit is cut.
+    pub fn fitted(&self, width: usize) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let widest = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| console::measure_text_width(cell)).max().unwrap_or_default()
+        };
+        let widths: Vec<usize> = (0..columns).map(widest).collect();
+        let line = |row: &Vec<String>| {
+            let cell = |(column, cell): (usize, &String)| {
+                let right = self.right.get(column).copied().unwrap_or_default();
+                let to = if right { console::Alignment::Right } else { console::Alignment::Left };
+                console::pad_str(cell, widths[column], to, None).into_owned()
+            };
+            let cells: Vec<_> = row.iter().enumerate().map(cell).collect();
+            let line = cells.join("  ");
+            console::truncate_str(line.trim_end(), width, "…").into_owned()
+        };
+        self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// How wide what is shown may be: the terminal, or as wide as it gets where nobody looks.
+pub fn width() -> usize {
+    console::Term::stdout().size_checked().map_or(usize::MAX, |(_, columns)| usize::from(columns))
+}
+
+/// Words after `lead`, broken before `width`; further lines stand below the words.
+pub fn wrapped(words: &str, lead: &str, width: usize) -> String {
+    let indent = " ".repeat(console::measure_text_width(lead).min(12));
+    let (mut text, mut column, mut first) = (lead.to_owned(), console::measure_text_width(lead), true);
+    for word in words.split(' ') {
+        let length = console::measure_text_width(word);
+        if !first && column.saturating_add(1 + length) > width {
+            text += &format!("\n{indent}");
+            column = indent.len();
+        } else if !first {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += length;
+        first = false;
+    }
+    text
+}
+
+/// The end of an id: all begin alike.
+pub fn id_tail(id: &str) -> String {
+    let tail: Vec<char> = id.chars().rev().take(8).collect();
+    format!("…{}", tail.into_iter().rev().collect::<String>())
+}
+
+/// How far a dataset is from a peer's.
+pub fn lag(state: &Json) -> String {
+    match (state["lag_commits"].as_u64().unwrap_or_default(), state["lag_seconds"].as_f64()) {
+        (0, _) => "-".to_owned(),
+        (1, seconds) => format!("1 commit, {:.1} s", seconds.unwrap_or_default()),
+        (commits, seconds) => format!("{commits} commits, {:.1} s", seconds.unwrap_or_default()),
+    }
 }
 
 /// A row per document; on a terminal a value is cut where the line ends.
@@ -84,35 +176,11 @@ pub fn documents(rows: &[Json]) -> String {
     rows.iter().zip(&keys).map(line).collect()
 }
 
-fn dataset_cells(name: &str, state: &Json) -> [String; 4] {
-    let lag = state["lag_commits"].as_u64().unwrap_or_default();
-    let lag = if lag == 0 { "-".to_owned() } else { format!("{lag} commits") };
-    [name.to_owned(), text(&state["state"]), lag, reason(&state["reason"])]
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(header);
-    table
-}
-
-fn align_right(table: &mut Table, column: usize) {
-    if let Some(column) = table.column_mut(column) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-}
-
-/// Without the blanks that pad the last column.
-fn trimmed(table: &Table) -> String {
-    let lines: Vec<_> = table.lines().map(|line| line.trim().to_owned()).collect();
-    lines.join("\n")
-}
-
-fn items(value: &Json) -> &[Json] {
+pub fn items(value: &Json) -> &[Json] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Json) -> String {
+pub fn text(value: &Json) -> String {
     match value {
         Json::Null => "-".to_owned(),
         Json::String(text) => text.clone(),
@@ -121,27 +189,25 @@ fn text(value: &Json) -> String {
 }
 
 /// Why the dataset doesn't run, and what was set aside of it.
-fn note(dataset: &Json) -> String {
-    let reason = reason(&dataset["reason"]);
+fn note(dataset: &Json) -> Option<String> {
+    let reason = dataset["reason"].as_str().map(str::to_owned);
     let aside = items(&dataset["set_aside"]);
-    let Some(last) = aside.last() else { return reason };
-    let path = text(&last["path"]);
-    let kept = match aside.len() {
-        1 => format!("a damaged store was set aside: {path}"),
-        count => format!("{count} damaged stores were set aside, the last: {path}"),
-    };
-    if reason.is_empty() { kept } else { format!("{reason}; {kept}") }
+    let kept = aside.last().map(|last| {
+        let path = text(&last["path"]);
+        match aside.len() {
+            1 => format!("a damaged store was set aside: {path}"),
+            count => format!("{count} damaged stores were set aside, the last: {path}"),
+        }
+    });
+    let notes: Vec<_> = reason.into_iter().chain(kept).collect();
+    (!notes.is_empty()).then(|| notes.join("; "))
 }
 
-fn reason(value: &Json) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-fn size(value: &Json) -> String {
+pub fn size(value: &Json) -> String {
     value.as_u64().map_or_else(|| "-".to_owned(), |bytes| bytesize::ByteSize(bytes).to_string())
 }
 
-fn span(seconds: u64) -> String {
+pub fn span(seconds: u64) -> String {
     humantime::format_duration(std::time::Duration::from_secs(seconds)).to_string()
 }
 
@@ -154,7 +220,7 @@ mod tests {
     #[test]
     fn a_dataset_that_can_not_tell_shows_dashes_and_why() {
         let rows = json!([{ "dataset_id": "logs", "kind": "append", "state": "failed", "reason": "disk broke" }]);
-        let table = datasets(&rows);
+        let table = datasets(&rows, 80);
         assert!(
             table.contains("logs") && table.contains("failed") && table.contains("disk broke") && table.contains('-'),
             "{table}"
@@ -164,15 +230,35 @@ mod tests {
     #[test]
     fn a_dataset_shows_what_was_set_aside() {
         let rows = json!([{ "dataset_id": "logs", "state": "running", "set_aside": [{ "path": "/d/logs.aside-1" }] }]);
-        assert!(datasets(&rows).contains("set aside: /d/logs.aside-1"));
+        assert!(datasets(&rows, usize::MAX).contains("set aside: /d/logs.aside-1"));
     }
 
     #[test]
     fn peers_show_how_far_each_dataset_is_apart() {
         let rows = json!([{ "peer_id": "12D3", "connected": true, "addresses": [], "rtt_ms": 0.25, "datasets": {
             "primary": { "state": "behind", "lag_commits": 3, "lag_seconds": 0.5, "reason": null } } }]);
-        let table = peers(&rows);
-        assert!(table.contains("behind") && table.contains("3 commits") && table.contains("yes"), "{table}");
-        assert!(peers(&json!([])).contains("--peer"));
+        let table = peers(&rows, 80);
+        assert!(table.contains("behind") && table.contains("3 commits, 0.5 s") && table.contains("connected"), "{table}");
+        assert!(peers(&json!([]), 80).contains("anabranch invite"));
+    }
+
+    #[test]
+    fn who_is_enrolled_shows_connected_or_not_and_a_reason_is_said_once() {
+        let refused = "forbidden: an operator disabled the peer; `anabranch peers enrol` on that node lets it in again";
+        let rows = json!([{ "peer_id": "12D3", "connected": false, "disabled": true, "addresses": ["/ip4/192.0.2.1/tcp/4001"],
+            "refused": refused, "enrolled": ["primary"], "demoted": ["logs"],
+            "datasets": { "primary": { "state": "refused", "lag_commits": 0, "reason": refused } } }]);
+        let table = peers(&rows, 80);
+        assert!(table.contains("disabled") && table.contains("enrolled") && table.contains("demoted"), "{table}");
+        assert_eq!(table.matches("an operator disabled").count(), 1, "{table}");
+        assert!(table.lines().all(|line| console::measure_text_width(line) <= 80), "{table}");
+    }
+
+    #[test]
+    fn words_are_broken_before_the_edge_and_stand_below_each_other() {
+        assert_eq!(wrapped("one two three", "- ", 9), "- one two\n  three");
+        assert_eq!(wrapped("a-word-that-is-longer-than-a-line b", "- ", 9), "- a-word-that-is-longer-than-a-line\n  b");
+        assert_eq!(wrapped("one", "", 2), "one");
+        assert_eq!(wrapped("", "x ", 9), "x ");
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anabranch_actors::node::AccessSettings;
 use anabranch_protocol::access::Peers;
+use anabranch_protocol::invite::Invite;
 use anabranch_protocol::network_key::{Keyring, NETWORK_KEYS_MAX, NetworkKey};
 
 use super::ConfigError;
@@ -28,6 +29,36 @@ pub fn access(page: &Page) -> Result<AccessSettings, ConfigError> {
         return Err(ConfigError(format!("{both} is in `access.allow` and in `access.deny`: take it out of one")));
     }
     Ok(AccessSettings { network_keys: Keyring::new(keys), allow, deny })
+}
+
+/// Where a node that joined by an invite keeps its network key, in its data directory.
+pub const STORED_KEY_FILE: &str = "network.key";
+
+/// Takes the key that an invite brought, where no other is configured.
+pub fn take_stored_key(page: &mut Page) {
+    let stored = page.data_dir.join(STORED_KEY_FILE);
+    if page.network_key_file.is_empty() && stored.is_file() {
+        page.network_key_file = vec![stored.display().to_string()];
+    }
+}
+
+/// Adds the network key of an invite, unless the node is in another network already.
+pub fn join(access: &mut AccessSettings, invite: &Invite, page: &Page) -> Result<(), ConfigError> {
+    let own = || page.network_key_file.join(", ");
+    let keys = &access.network_keys;
+    let why = match &invite.network_key {
+        Some(key) if keys.is_open() => {
+            access.network_keys = Keyring::new([key.clone()]);
+            return Ok(());
+        }
+        Some(key) if keys.contains(key) => return Ok(()),
+        None if keys.is_open() => return Ok(()),
+        Some(_) => format!("the invite is for another network: this node has another network key, in {}", own()),
+        None => format!("the invite is for a network without a key, and this node has one, in {}", own()),
+    };
+    Err(ConfigError(format!(
+        "--join: {why}. Nothing was changed: join with a data directory of its own (--data-dir), or rotate the key first"
+    )))
 }
 
 /// A list of peer ids, or `*`.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::load::{ENV_LEVEL, ENV_PREFIX, layers};
 use super::page::Page;
-use super::{ConfigError, Overrides, load, override_page};
+use super::{ConfigError, Overrides, access, load, override_page};
 
 /// One value.
 #[derive(Debug)]
@@ -26,9 +26,15 @@ pub struct Setting {
 pub fn settings(file: Option<&Path>) -> Result<Vec<Setting>, ConfigError> {
     let mut page: Page = load::load(file)?;
     override_page(&mut page, Overrides::default());
+    let configured = !page.network_key_file.is_empty();
+    access::take_stored_key(&mut page);
+    let stored = !configured && !page.network_key_file.is_empty();
     let tree = serde_json::to_value(&page).map_err(|error| ConfigError(format!("the configuration can't be shown: {error}")))?;
     let layers = layers(file)?;
     let source = |path: &[String]| {
+        if stored && path == ["network_key_file"] {
+            return "kept by --join".to_owned();
+        }
         let Some(metadata) = layers.find_metadata(&path.join(".")) else { return "default".to_owned() };
         match file {
             Some(file) if !metadata.name.contains("environment") => file.display().to_string(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anabranch_actors::node::{Clock, NodeHandle};
 use anabranch_protocol::id::{DatasetId, Key};
+use anabranch_protocol::network_key::Keyring;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use anabranch_protocol::wire::Kind;
 use tokio::sync::watch;
@@ -19,6 +20,7 @@ use crate::hosting::Hosting;
 use crate::metrics::Metrics;
 use crate::network::Network;
 use crate::node::NodePage;
+use crate::peering::Peering;
 use crate::seen::Seen;
 
 /// The node as HTTP sees it.
@@ -28,10 +30,14 @@ pub struct Api {
     pub node: NodeHandle,
     /// Dials and knows addresses.
     pub network: Arc<dyn Network>,
+    /// What an invite passes on.
+    pub network_keys: Keyring,
     /// Tells the time; keys chosen here sort by it.
     pub clock: Arc<dyn Clock>,
     /// Creates and deletes datasets.
     pub hosting: Hosting,
+    /// Enrols, demotes, disables and removes peers.
+    pub peering: Peering,
     /// Where HTTP really listens.
     pub addr: SocketAddr,
     /// What `Authorization: Bearer` must hold, where a token is set.

@@ -10,7 +10,9 @@ use utoipa::openapi::{Components, Content, HeaderBuilder, Ref, RefOr, Response, 
 use utoipa::openapi::{PathItem, path::Operation};
 use utoipa::{Modify, OpenApi, ToSchema};
 
-use super::{answer, batch, collections, datasets, docs, health, ingest, list, metrics, node_page, operate, ops, peers};
+use super::{
+    answer, batch, collections, datasets, docs, health, ingest, invites, list, members, metrics, node_page, operate, ops, peers,
+};
 use crate::node::NodePage;
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| Document::openapi().to_json().expect("a document is JSON"));
@@ -35,6 +37,11 @@ pub async fn show() -> HttpResponse {
         node_page::show,
         peers::list,
         peers::dial,
+        invites::make,
+        members::enrol,
+        members::demote,
+        members::disable,
+        members::remove,
         datasets::list,
         datasets::create,
         datasets::show,
@@ -99,6 +106,13 @@ const IN_A_DATASET: &[Refusal] = &[
     ("503", "The dataset is restarting, failed or paused", true),
     ("500", "A stored value is damaged, or the outcome is unknown", false),
 ];
+const OF_A_PEER: &[Refusal] = &[
+    ("400", "No peer id, or this node's own; nothing was changed", false),
+    ("404", "Nothing is known of the peer, or of the dataset", false),
+    ("429", "The network takes no orders now", true),
+    ("503", "Not done in every dataset: some don't run", true),
+    ("500", "The data directory can't be written", false),
+];
 const OF_A_BODY: &[Refusal] =
     &[("400", "The request is malformed; nothing was written", false), ("413", "Too large; nothing was written", false)];
 const OF_A_WRITE: &[Refusal] =
@@ -117,6 +131,9 @@ impl Modify for Refusals {
                 refuse(ANYWHERE);
                 if path.starts_with("/v1/datasets/{d}") {
                     refuse(IN_A_DATASET);
+                }
+                if path.starts_with("/v1/peers/{peer_id}") {
+                    refuse(OF_A_PEER);
                 }
                 if is_write {
                     refuse(OF_A_BODY);

@@ -1,10 +1,12 @@
 //! `GET /v1/peers`, and `POST /v1/peers {"address"}`, which dials.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use anabranch_actors::api::{PeerDataset, PeerInfo};
+use anabranch_actors::api::{Enrolments, PeerDataset, PeerInfo};
+use anabranch_protocol::id::{DatasetId, PeerId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -22,6 +24,12 @@ pub struct PeerRow {
     /// Why nothing at all is synced with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
+    /// By an operator of this node: it is not talked to.
+    disabled: bool,
+    /// Datasets in which `ack=all` waits for it.
+    enrolled: Vec<String>,
+    /// Datasets in which it does not, by an operator's word.
+    demoted: Vec<String>,
     datasets: BTreeMap<String, PeerDatasetRow>,
 }
 
@@ -46,12 +54,35 @@ pub struct Dial {
 )]
 pub async fn list(api: Data<Api>) -> HttpResponse {
     let mut known = api.network.peers();
+    let members = Members { disabled: api.peering.disabled(), enrolments: api.node.enrolments().await };
+    // Who is waited for, or kept out, is shown whether anything else is known of it or not.
+    for peer in members.all() {
+        known.entry(peer).or_default();
+    }
     let heard = api.node.peers().await;
-    let mut rows: Vec<_> = heard.into_iter().map(|info| row(known.remove(&info.peer).unwrap_or_default(), info)).collect();
+    let mut rows: Vec<_> =
+        heard.into_iter().map(|info| row(known.remove(&info.peer).unwrap_or_default(), info, &members)).collect();
     let unheard =
         |peer| PeerInfo { peer, connected: false, addresses: Vec::new(), rtt: None, refused: None, datasets: Vec::new() };
-    rows.extend(known.into_iter().map(|(peer, addresses)| row(addresses, unheard(peer))));
+    rows.extend(known.into_iter().map(|(peer, addresses)| row(addresses, unheard(peer), &members)));
     HttpResponse::Ok().json(rows)
+}
+
+/// Whom operators and `Hello`s made a member, or the opposite.
+struct Members {
+    disabled: BTreeSet<PeerId>,
+    enrolments: BTreeMap<DatasetId, Enrolments>,
+}
+
+impl Members {
+    fn all(&self) -> BTreeSet<PeerId> {
+        let enrolled = self.enrolments.values().flat_map(|enrolments| &enrolments.enrolled);
+        self.disabled.iter().chain(enrolled).copied().collect()
+    }
+
+    fn datasets(&self, has: impl Fn(&Enrolments) -> bool) -> Vec<String> {
+        self.enrolments.iter().filter(|(_, enrolments)| has(enrolments)).map(|(dataset, _)| dataset.to_string()).collect()
+    }
 }
 
 /// The peer shows in the list once it is connected; that the address was taken is all that is known now.
@@ -65,12 +96,17 @@ pub async fn dial(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
     let Dial { address } = serde_json::from_slice(&body)
         .map_err(|error| Problem::bad_request(format!("the body is not {{\"address\": MULTIADDR}}: {error}")))?;
     let parsed = crate::config::multiaddr(&address).map_err(|why| Problem::bad_request(format!("{address}: {why}")))?;
+    let named = crate::swarm::split_peer(&parsed).1;
+    if api.peering.disabled().iter().any(|peer| named.is_some() && crate::swarm::to_libp2p(*peer) == named) {
+        let detail = "that peer is disabled on this node: `anabranch peers enrol` lets it in again";
+        return Err(Problem::new(StatusCode::CONFLICT, "peer-disabled", "The peer is disabled", detail));
+    }
     api.network.dial(&parsed).map_err(|why| Problem::bad_request(format!("{address}: {why}")))?;
     Ok(HttpResponse::Accepted().json(Dial { address }))
 }
 
 /// `known` is where the network would dial; where it knows nothing, what the peer says of itself.
-fn row(known: Vec<String>, peer: PeerInfo) -> PeerRow {
+fn row(known: Vec<String>, peer: PeerInfo, members: &Members) -> PeerRow {
     let dataset = |dataset: PeerDataset| PeerDatasetRow {
         state: dataset.state.as_str(),
         lag_commits: dataset.lag_commits,
@@ -84,6 +120,9 @@ fn row(known: Vec<String>, peer: PeerInfo) -> PeerRow {
         // Whole microseconds: more digits would be noise.
         rtt_ms: peer.rtt.map(|rtt| (rtt.as_secs_f64() * 1e6).round() / 1e3),
         refused: peer.refused,
+        disabled: members.disabled.contains(&peer.peer),
+        enrolled: members.datasets(|enrolments| enrolments.enrolled.contains(&peer.peer)),
+        demoted: members.datasets(|enrolments| enrolments.demoted.contains(&peer.peer)),
         datasets: peer.datasets.into_iter().map(|(id, state)| (id.to_string(), dataset(state))).collect(),
     }
 }

@@ -4,7 +4,9 @@ use actix_web::Route;
 use actix_web::web::{ServiceConfig, delete, get, patch, post, put, resource, to};
 
 use super::not_yet::{no_such_method, no_such_path, not_yet};
-use super::{batch, collections, datasets, docs, health, ingest, list, metrics, node_page, openapi, operate, peers};
+use super::{
+    batch, collections, datasets, docs, health, ingest, invites, list, members, metrics, node_page, openapi, operate, peers,
+};
 
 /// A path, and the methods it takes.
 type Row = (&'static str, Vec<(&'static str, Route)>);
@@ -18,6 +20,11 @@ fn table() -> Vec<Row> {
         ("/openapi.json", vec![("GET", get().to(openapi::show))]),
         ("/v1/node", vec![("GET", get().to(node_page::show))]),
         ("/v1/peers", vec![("GET", get().to(peers::list)), ("POST", post().to(peers::dial))]),
+        ("/v1/invites", vec![("POST", post().to(invites::make))]),
+        ("/v1/peers/{peer_id}", vec![("DELETE", delete().to(members::remove))]),
+        ("/v1/peers/{peer_id}/enrol", vec![("POST", post().to(members::enrol))]),
+        ("/v1/peers/{peer_id}/demote", vec![("POST", post().to(members::demote))]),
+        ("/v1/peers/{peer_id}/disable", vec![("POST", post().to(members::disable))]),
         ("/v1/datasets", vec![("GET", get().to(datasets::list)), ("POST", post().to(datasets::create))]),
         ("/v1/datasets/{d}", vec![("GET", get().to(datasets::show)), ("DELETE", delete().to(datasets::delete))]),
         ("/v1/datasets/{d}/restart", vec![("POST", post().to(operate::restart))]),
@@ -51,8 +58,6 @@ fn table() -> Vec<Row> {
 /// What later versions bring.
 fn later() -> Vec<Row> {
     vec![
-        ("/v1/invites", vec![("POST", post().to(not_yet))]),
-        ("/v1/peers/{peer}", vec![("DELETE", delete().to(not_yet))]),
         ("/v1/snapshot", vec![("GET", get().to(not_yet)), ("POST", post().to(not_yet))]),
         ("/v1/datasets/{d}/budget", vec![("PATCH", patch().to(not_yet))]),
         ("/v1/datasets/{d}/changes", vec![("GET", get().to(not_yet))]),

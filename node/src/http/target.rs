@@ -2,7 +2,7 @@
 //! `%2F`, and what is no UTF-8 is refused instead of being replaced.
 
 use actix_web::HttpRequest;
-use anabranch_protocol::id::{Collection, DatasetId, Key};
+use anabranch_protocol::id::{Collection, DatasetId, Key, NameError, PeerId};
 
 use super::problem::Problem;
 
@@ -28,7 +28,13 @@ pub fn aside(request: &HttpRequest) -> Result<String, Problem> {
     segment(request.uri().path(), 5)
 }
 
-/// The peer in `/v1/peers/{peer_id}` and the like: the segment at `index`, counted from 1.
+/// The peer in `/v1/peers/{peer_id}…`.
+pub fn peer(request: &HttpRequest) -> Result<PeerId, Problem> {
+    let text = segment(request.uri().path(), 3)?;
+    text.parse().map_err(|error: NameError| Problem::bad_request(error.to_string()))
+}
+
+/// The segment at `index`, counted from 1.
 fn segment(path: &str, index: usize) -> Result<String, Problem> {
     decoded(path.split('/').nth(index).unwrap_or_default())
 }

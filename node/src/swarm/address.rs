@@ -12,7 +12,7 @@ use libp2p::multiaddr::Protocol;
 pub(super) const ADDRESSES_PER_PEER_MAX: usize = 8;
 
 /// A node's id as libp2p has it; `None` where the bytes are no libp2p id.
-pub(super) fn to_libp2p(peer: PeerId) -> Option<libp2p::PeerId> {
+pub(crate) fn to_libp2p(peer: PeerId) -> Option<libp2p::PeerId> {
     libp2p::PeerId::from_bytes(&peer.to_multihash()).ok()
 }
 
@@ -22,7 +22,7 @@ pub(super) fn from_libp2p(peer: &libp2p::PeerId) -> Option<PeerId> {
 }
 
 /// Takes a trailing `/p2p/<peer id>` off an address.
-pub(super) fn split_peer(address: &Multiaddr) -> (Multiaddr, Option<libp2p::PeerId>) {
+pub(crate) fn split_peer(address: &Multiaddr) -> (Multiaddr, Option<libp2p::PeerId>) {
     let mut bare = address.clone();
     match bare.pop() {
         Some(Protocol::P2p(peer)) => (bare, Some(peer)),

@@ -65,7 +65,7 @@ impl AddressBook {
     pub(super) fn accepted(&mut self, peer: &PeerId, mut addresses: Vec<Multiaddr>) -> Vec<PeerId> {
         let mut gone = Vec::new();
         addresses.truncate(ADDRESSES_PER_PEER_MAX);
-        let accepted_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let accepted_at = seconds_now();
         self.page.peers.insert(peer.to_string(), Entry { addresses, accepted_at });
         while self.page.peers.len() > PEERS_MAX {
             let oldest = self.page.peers.iter().min_by_key(|(_, entry)| entry.accepted_at).map(|(peer, _)| peer.clone());
@@ -89,6 +89,30 @@ impl AddressBook {
         drop(self.latest);
         let _ = self.writer.await;
     }
+}
+
+/// Adds a peer that a user told of to the book in `path`, durably, so that it is dialed from the next start on. Its addresses come
+/// before those that are known. Nobody else may have the book open.
+pub(crate) fn introduce(path: &Path, peer: &PeerId, mut addresses: Vec<Multiaddr>) -> io::Result<()> {
+    let mut page = read_or_set_aside(path);
+    let known = page.peers.remove(&peer.to_string());
+    for address in known.into_iter().flat_map(|entry| entry.addresses) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses.truncate(ADDRESSES_PER_PEER_MAX);
+    page.peers.insert(peer.to_string(), Entry { addresses, accepted_at: seconds_now() });
+    write_atomically(path, &page)
+}
+
+/// Whether the book in `path` has a peer. One that can't be read has nobody.
+pub(crate) fn knows(path: &Path, peer: &PeerId) -> bool {
+    read(path).is_ok_and(|page| page.peers.contains_key(&peer.to_string()))
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 async fn write_latest(path: PathBuf, mut changes: watch::Receiver<Page>) {
@@ -176,7 +200,16 @@ mod tests {
         book.close().await;
 
         let book = AddressBook::open(path.clone());
-        assert_eq!(book.peers(), [(kept, vec![address])]);
+        assert_eq!(book.peers(), [(kept, vec![address.clone()])]);
+        book.close().await;
+
+        let second: Multiaddr = "/ip4/127.0.0.1/tcp/4002".parse().unwrap();
+        introduce(&path, &kept, vec![second.clone()]).unwrap();
+        introduce(&path, &gone, vec![second.clone()]).unwrap();
+        let book = AddressBook::open(path.clone());
+        let told: BTreeMap<_, _> = book.peers().into_iter().collect();
+        assert_eq!((&told[&kept], &told[&gone]), (&vec![second.clone(), address], &vec![second]));
+        assert!(knows(&path, &gone) && !knows(&path, &PeerId::random()));
         book.close().await;
 
         fs::write(&path, "{").unwrap();

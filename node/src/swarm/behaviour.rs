@@ -66,14 +66,14 @@ impl Behaviour {
 }
 
 /// Builds the swarm; needs a tokio runtime.
-pub(super) fn build(config: &SwarmConfig, counters: &Arc<Counters>) -> Result<Swarm<Behaviour>, SwarmError> {
+pub(super) fn build(config: &SwarmConfig, lists: &Arc<Lists>, counters: &Arc<Counters>) -> Result<Swarm<Behaviour>, SwarmError> {
     let setup = |error: String| SwarmError::Setup(error);
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(connection_limits(config)),
         memory: memory_limit(config),
         shut_out: allow_block_list::Behaviour::default(),
         control: control(config, counters),
-        members: Guarded::new(members(config)?, Lists::new(config)),
+        members: Guarded::new(members(config)?, Arc::clone(lists)),
         #[cfg(feature = "mdns")]
         mdns: mdns(config).into(),
     };

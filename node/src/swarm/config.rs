@@ -1,5 +1,6 @@
 //! What a swarm is started with: identity, addresses, and every bound it keeps.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct SwarmConfig {
     pub allow: Peers,
     /// Peers that may not connect.
     pub deny: Vec<PeerId>,
+    /// Peers that an operator disabled; they are told so and may not connect until they are enabled again.
+    pub disabled: BTreeSet<PeerId>,
     /// Look for peers on the local network, where the build has mDNS.
     pub mdns: bool,
     /// Bounds and deadlines.
@@ -48,6 +51,7 @@ impl SwarmConfig {
             network_keys: Keyring::default(),
             allow: Peers::All,
             deny: Vec::new(),
+            disabled: BTreeSet::new(),
             mdns: false,
             limits,
         }

@@ -4,8 +4,9 @@
 //! control requests are read, and each is refused: no gossip, no identify, no pages, no pings. So it learns what the handshake of
 //! a connection tells anyone, and takes no more than the buffers of a few connections for some seconds.
 
+use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use anabranch_protocol::access::Peers;
@@ -26,33 +27,60 @@ use super::config::SwarmConfig;
 pub(super) struct Lists {
     allow: Peers,
     deny: Vec<anabranch_protocol::id::PeerId>,
+    /// By an operator, while the node runs.
+    disabled: Arc<RwLock<BTreeSet<anabranch_protocol::id::PeerId>>>,
 }
 
 impl Lists {
     pub(super) fn new(config: &SwarmConfig) -> Arc<Self> {
-        Arc::new(Self { allow: config.allow.clone(), deny: config.deny.clone() })
+        let disabled = Arc::new(RwLock::new(config.disabled.clone()));
+        Arc::new(Self { allow: config.allow.clone(), deny: config.deny.clone(), disabled })
+    }
+
+    /// From now on a peer is disabled, or no more.
+    pub(super) fn set_disabled(&self, peer: anabranch_protocol::id::PeerId, disabled: bool) {
+        let mut peers = self.disabled.write().unwrap_or_else(PoisonError::into_inner);
+        if disabled {
+            peers.insert(peer);
+        } else {
+            peers.remove(&peer);
+        }
+    }
+
+    /// Whether an operator disabled a peer.
+    pub(super) fn is_disabled(&self, peer: &PeerId) -> bool {
+        let peers = self.disabled.read().unwrap_or_else(PoisonError::into_inner);
+        !peers.is_empty() && from_libp2p(peer).is_some_and(|peer| peers.contains(&peer))
+    }
+
+    /// What a peer that is not let in is told.
+    pub(super) fn refusal(&self, peer: &PeerId) -> Refusal {
+        let why = if self.is_disabled(peer) { DISABLED } else { NOT_ALLOWED };
+        Refusal::new(RefusalCode::Forbidden, why)
     }
 
     /// Whether a peer may come in. Keys that are not ed25519 are judged when the connection stands.
     pub(super) fn let_in(&self, peer: &PeerId) -> bool {
-        from_libp2p(peer).is_none_or(|peer| self.allow.contains(&peer) && !self.deny.contains(&peer))
+        let listed = |peer| self.allow.contains(&peer) && !self.deny.contains(&peer);
+        from_libp2p(peer).is_none_or(listed) && !self.is_disabled(peer)
     }
 }
 
-/// What a peer that is not let in is told.
-pub(super) fn not_let_in() -> Refusal {
-    Refusal::new(RefusalCode::Forbidden, "the peer's id is denied, or not among those allowed, in `[access]` of the other side")
-}
+const NOT_ALLOWED: &str = "the peer's id is denied, or not among those allowed, in `[access]` of the other side";
+const DISABLED: &str = "an operator disabled the peer; `anabranch peers enrol` on that node lets it in again";
 
 /// A behaviour that has nothing to do with peers that are not let in: it neither hears of their connections nor speaks on them.
 pub(super) struct Guarded<B> {
     inner: B,
     lists: Arc<Lists>,
+    /// Connections that were not let in when they were made. Lists change, and what a behaviour heard the beginning of it has to
+    /// hear the end of.
+    strangers: HashSet<ConnectionId>,
 }
 
 impl<B> Guarded<B> {
     pub(super) fn new(inner: B, lists: Arc<Lists>) -> Self {
-        Self { inner, lists }
+        Self { inner, lists, strangers: HashSet::new() }
     }
 
     pub(super) const fn inner(&self) -> &B {
@@ -85,6 +113,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Guarded<B> {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         if !self.lists.let_in(&peer) {
+            self.strangers.insert(connection);
             return Ok(Either::Right(dummy::ConnectionHandler));
         }
         self.inner.handle_established_inbound_connection(connection, peer, local, remote).map(Either::Left)
@@ -109,19 +138,29 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Guarded<B> {
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         if !self.lists.let_in(&peer) {
+            self.strangers.insert(connection);
             return Ok(Either::Right(dummy::ConnectionHandler));
         }
         self.inner.handle_established_outbound_connection(connection, peer, address, role, port).map(Either::Left)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
-        let about = match &event {
-            FromSwarm::ConnectionEstablished(event) => Some(event.peer_id),
-            FromSwarm::ConnectionClosed(event) => Some(event.peer_id),
-            FromSwarm::AddressChange(event) => Some(event.peer_id),
-            _ => None,
+        let strange = match &event {
+            FromSwarm::ConnectionEstablished(event) => self.strangers.contains(&event.connection_id),
+            FromSwarm::AddressChange(event) => self.strangers.contains(&event.connection_id),
+            FromSwarm::ConnectionClosed(event) => self.strangers.remove(&event.connection_id),
+            // Another behaviour said no after this one was asked.
+            FromSwarm::DialFailure(event) => {
+                self.strangers.remove(&event.connection_id);
+                false
+            }
+            FromSwarm::ListenFailure(event) => {
+                self.strangers.remove(&event.connection_id);
+                false
+            }
+            _ => false,
         };
-        if about.is_none_or(|peer| self.lists.let_in(&peer)) {
+        if !strange {
             self.inner.on_swarm_event(event);
         }
     }

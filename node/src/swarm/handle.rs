@@ -54,6 +54,8 @@ pub(super) struct Wanted {
     /// The latest word on each dataset: to be heard of, or no more.
     pub(super) subscribe: BTreeMap<DatasetId, bool>,
     pub(super) verdicts: BTreeMap<PeerId, Verdict>,
+    /// The latest word on each peer: disabled, or no more.
+    pub(super) disabled: BTreeMap<PeerId, bool>,
     /// How often a peer misbehaved, and how it did last.
     pub(super) misbehaved: BTreeMap<PeerId, (u32, String)>,
 }
@@ -162,6 +164,13 @@ impl SwarmHandle {
     /// [`SwarmError::Busy`] or [`SwarmError::Stopped`] when the command did not reach the swarm.
     pub fn forget(&self, peer: PeerId) -> Result<(), SwarmError> {
         self.command(Command::Forget(peer))
+    }
+
+    /// Closes the connections to a peer and neither takes nor makes one; or does so again. Never lost, and done in a moment.
+    pub fn set_disabled(&self, peer: PeerId, disabled: bool) {
+        self.wishes.add(|wanted| {
+            wanted.disabled.insert(peer, disabled);
+        });
     }
 
     /// Closes every connection and listener and writes the address book; returns when the swarm's thread let go of everything.

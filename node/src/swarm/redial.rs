@@ -266,6 +266,16 @@ impl Redial {
         }
     }
 
+    /// Dials a peer that was left alone, at once.
+    pub(super) fn unblock(&mut self, peer: PeerId, now: Instant) {
+        if let Some(attempt) = self.targets.get_mut(&Target::Peer(peer)) {
+            attempt.not_before = None;
+            if matches!(attempt.state, State::Waiting(_)) {
+                attempt.state = State::Waiting(now);
+            }
+        }
+    }
+
     /// Never dials a target again.
     pub(super) fn forget(&mut self, target: &Target) {
         self.targets.remove(target);
@@ -359,6 +369,10 @@ mod tests {
         redial.block(peer, start + Duration::from_secs(60));
         redial.disconnected(peer, start + MILLISECOND);
         assert_eq!(next_delay(&mut redial, start), 60_000);
+        redial.failed(&Target::Peer(peer), start);
+        redial.block(peer, start + Duration::from_secs(60));
+        redial.unblock(peer, start);
+        assert_eq!(next_delay(&mut redial, start), 0);
     }
 
     #[test]

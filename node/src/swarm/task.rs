@@ -129,7 +129,8 @@ impl SwarmTask {
     /// Builds the swarm, binds every listen address and learns whom to dial.
     pub(super) async fn start(config: SwarmConfig, events: EventSender) -> Result<(Self, SwarmHandle), SwarmError> {
         let counters = Arc::new(Counters::default());
-        let swarm = behaviour::build(&config, &counters)?;
+        let lists = Lists::new(&config);
+        let swarm = behaviour::build(&config, &lists, &counters)?;
         let peer_id = from_libp2p(swarm.local_peer_id()).ok_or_else(|| SwarmError::Identity("not ed25519".to_owned()))?;
         let mut bulk_control = swarm.behaviour().members.inner().bulk.new_control();
         let bulk_protocol = StreamProtocol::new(anabranch_protocol::wire::BULK_PROTOCOL);
@@ -153,7 +154,7 @@ impl SwarmTask {
             book: AddressBook::open(config.address_book.clone()),
             dials: HashMap::new(),
             unwanted: HashSet::new(),
-            lists: Lists::new(&config),
+            lists,
             strangers: HashMap::new(),
             shut_out: HashMap::new(),
             allowances: Allowances::new(&config.limits),
@@ -193,6 +194,9 @@ impl SwarmTask {
         if peer == Some(*self.swarm.local_peer_id()) {
             tracing::warn!(address = %bare, "a peer address that is this node's own is ignored");
             return;
+        }
+        if peer.is_some_and(|peer| self.lists.is_disabled(&peer)) {
+            tracing::warn!(address = %bare, "a peer that is disabled is not dialed");
         }
         self.redial.tell(bare, peer, Instant::now());
         if let Some(peer) = peer {
@@ -265,6 +269,9 @@ impl SwarmTask {
                 Verdict::Accepted { listen } => self.accept(peer, &listen),
                 Verdict::Disconnect { reason } => self.disconnect(peer, &reason),
             }
+        }
+        for (id, disabled) in wanted.disabled {
+            self.set_disabled(id, disabled);
         }
         for (id, (times, what)) in wanted.misbehaved {
             if let Some(peer) = to_libp2p(id) {
@@ -345,7 +352,7 @@ impl SwarmTask {
     }
 
     /// Closes a peer's connections; nothing of it is taken any more while they close.
-    fn close_all(&mut self, peer: libp2p::PeerId) {
+    pub(super) fn close_all(&mut self, peer: libp2p::PeerId) {
         if let Some(state) = self.peers.get_mut(&peer) {
             state.accepted = false;
             state.opener = None;
@@ -359,7 +366,10 @@ impl SwarmTask {
     fn on_tick(&mut self) {
         let now = Instant::now();
         for dial in self.redial.due(now) {
-            self.dial(dial, now);
+            match &dial.target {
+                Target::Peer(peer) if self.lists.is_disabled(peer) => self.redial.failed(&dial.target, now),
+                _ => self.dial(dial, now),
+            }
         }
         self.let_go_of_turned_away(now);
         self.allowances.tidy();

@@ -19,7 +19,6 @@ use crate::swarm::bulk::{self, Inbound};
 use crate::swarm::conduct::MALFORMED_POINTS;
 use crate::swarm::control::{ControlRequest, ControlResponse};
 use crate::swarm::counters::{MessageKind, count};
-use crate::swarm::door::not_let_in;
 use crate::swarm::gossip;
 
 /// Addresses believed of one introduction.
@@ -110,7 +109,7 @@ impl SwarmTask {
     ) {
         if !self.lists.let_in(&peer) {
             self.stranger_told(connection);
-            return self.respond(channel, Response::Refused(not_let_in()));
+            return self.respond(channel, Response::Refused(self.lists.refusal(&peer)));
         }
         let (request, share) = match request {
             ControlRequest::Inbound { request, share } => (request, share),

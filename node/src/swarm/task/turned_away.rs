@@ -9,8 +9,7 @@ use libp2p::swarm::ConnectionId;
 use tokio::time::Instant;
 
 use super::SwarmTask;
-use crate::swarm::address::from_libp2p;
-use crate::swarm::door::not_let_in;
+use crate::swarm::address::{from_libp2p, to_libp2p};
 
 /// How long a peer that is not let in may take to say `Hello`. Longer than a node that was dialed waits before it speaks first.
 const STRANGER_SPEAKS_WITHIN: Duration = Duration::from_secs(5);
@@ -24,7 +23,7 @@ const SHUT_OUT_MAX: usize = 1_024;
 impl SwarmTask {
     /// A peer that is not let in connected, or we to it.
     pub(super) fn on_stranger(&mut self, peer: PeerId, connection: ConnectionId) {
-        self.tell_node(peer, not_let_in());
+        self.tell_node(peer, self.lists.refusal(&peer));
         let now = Instant::now();
         self.redial.block(peer, now + self.limits.refused_for);
         if self.strangers.len() >= STRANGERS_MAX {
@@ -50,6 +49,21 @@ impl SwarmTask {
             self.shut_out.insert(peer, Instant::now() + self.limits.refused_for);
             self.swarm.behaviour_mut().shut_out.block_peer(peer);
         }
+    }
+
+    /// An operator disables a peer: what stands is closed, and from now on the door is shut. Or lets it in again.
+    pub(super) fn set_disabled(&mut self, id: anabranch_protocol::id::PeerId, disabled: bool) {
+        let Some(peer) = to_libp2p(id) else { return };
+        self.lists.set_disabled(id, disabled);
+        if disabled {
+            tracing::warn!(%peer, "the peer is disabled");
+            self.tell_node(peer, self.lists.refusal(&peer));
+        } else {
+            self.admit_again(peer);
+            self.redial.unblock(peer, Instant::now());
+        }
+        // Also where it comes in again: connections that were turned away stay so.
+        self.close_all(peer);
     }
 
     /// Takes note of misbehaviour; who does it too often is shut out.

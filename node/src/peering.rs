@@ -1,0 +1,242 @@
+//! What an operator may do about peers while the node runs: enrol, demote, disable, remove.
+//!
+//! | | `ack=all` waits for it | it is talked to |
+//! |---|---|---|
+//! | enrolled | yes | yes |
+//! | demoted, in one dataset or all | no | yes |
+//! | disabled | as before | no, until it is enrolled again; it is told so |
+//! | removed | no | it is disconnected and not dialed any more; it may come back by itself |
+//!
+//! Who is enrolled is part of each dataset. Who is disabled is a file of the data directory, a peer id a line; a node that can't
+//! read it does not start, for it would let in whom it should not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anabranch_actors::api::{DatasetError, EnrolmentError};
+use anabranch_actors::node::NodeHandle;
+use anabranch_protocol::id::{DatasetId, PeerId};
+
+use crate::network::Network;
+use crate::process::Failure;
+use crate::process::data_dir::write_whole;
+
+const FILE: &str = "disabled-peers";
+/// First line of the file.
+const VERSION: &str = "anabranch disabled peers 1";
+/// Peers that may be disabled; more are for `[access]`.
+const DISABLED_MAX: usize = 4_096;
+
+/// Why nothing was done, or not all.
+#[derive(Debug, thiserror::Error)]
+pub enum PeeringError {
+    /// Who is meant is this node.
+    #[error("that is this node's own peer id")]
+    Myself,
+    /// Nothing is known of the peer.
+    #[error("no peer {0} is known to this node: `anabranch peers` shows who is")]
+    Unknown(PeerId),
+    /// No such dataset.
+    #[error("{0}")]
+    Dataset(DatasetError),
+    /// Too many are disabled.
+    #[error("{DISABLED_MAX} peers are disabled already: use `access.allow` or a network key instead")]
+    TooMany,
+    /// The file could not be written; nothing was changed.
+    #[error("can't write in the data directory, nothing was changed: {0}")]
+    Io(#[from] io::Error),
+    /// Some datasets could not be told; the others were.
+    #[error("not done in every dataset: {}; say it again once they run", in_words(.0))]
+    Partly(BTreeMap<DatasetId, EnrolmentError>),
+    /// The network did not take the order.
+    #[error("{0}: say it again")]
+    Network(String),
+}
+
+fn in_words(failed: &BTreeMap<DatasetId, EnrolmentError>) -> String {
+    failed.values().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// See the module documentation. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Peering {
+    file: Arc<PathBuf>,
+    disabled: Arc<RwLock<BTreeSet<PeerId>>>,
+    /// One change at a time.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Peering {
+    /// Reads who is disabled.
+    ///
+    /// # Errors
+    /// [`Failure::Other`] if that can't be read.
+    pub fn start(data_dir: &Path) -> Result<Self, Failure> {
+        let file = data_dir.join(FILE);
+        let disabled = match std::fs::read_to_string(&file) {
+            Ok(text) => parse(&text).map_err(|why| Failure::Other(format!("{}: {why}: mend it", file.display())))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
+            Err(error) => return Err(Failure::other(format!("can't read who is disabled, {}", file.display()), error)),
+        };
+        Ok(Self { file: Arc::new(file), disabled: Arc::new(RwLock::new(disabled)), turn: Arc::default() })
+    }
+
+    /// Who is disabled now.
+    #[must_use]
+    pub fn disabled(&self) -> BTreeSet<PeerId> {
+        self.disabled.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets a peer in again that was disabled, and enrols it: in one dataset, or again wherever it was demoted.
+    ///
+    /// # Errors
+    /// [`PeeringError`].
+    pub async fn enrol(
+        &self,
+        node: &NodeHandle,
+        network: &dyn Network,
+        peer: PeerId,
+        dataset: Option<DatasetId>,
+    ) -> Result<(), PeeringError> {
+        let _turn = self.begin(node, peer, dataset.as_ref()).await?;
+        if self.set_disabled(peer, false).await? {
+            network.set_disabled(peer, false);
+        }
+        let datasets = match dataset {
+            Some(dataset) => vec![dataset],
+            None => {
+                let demoted = node.enrolments().await.into_iter().filter(|(_, enrolments)| enrolments.demoted.contains(&peer));
+                demoted.map(|(dataset, _)| dataset).collect()
+            }
+        };
+        set_enrolled(node, peer, datasets, true).await
+    }
+
+    /// `ack=all` does not wait for a peer any more: in one dataset, or in all.
+    ///
+    /// # Errors
+    /// [`PeeringError`].
+    pub async fn demote(
+        &self,
+        node: &NodeHandle,
+        network: &dyn Network,
+        peer: PeerId,
+        dataset: Option<DatasetId>,
+    ) -> Result<(), PeeringError> {
+        let _turn = self.begin(node, peer, dataset.as_ref()).await?;
+        if dataset.is_none() {
+            self.check_known(node, network, peer).await?;
+        }
+        let datasets = dataset.map_or_else(|| node.enabled(), |dataset| vec![dataset]);
+        set_enrolled(node, peer, datasets, false).await
+    }
+
+    /// Refuses to talk to a peer until it is enrolled again. It need not be known yet.
+    ///
+    /// # Errors
+    /// [`PeeringError`].
+    pub async fn disable(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
+        let _turn = self.begin(node, peer, None).await?;
+        self.set_disabled(peer, true).await?;
+        network.set_disabled(peer, true);
+        Ok(())
+    }
+
+    /// Demotes a peer everywhere, disconnects it and forgets where it is.
+    ///
+    /// # Errors
+    /// [`PeeringError`].
+    pub async fn remove(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
+        let _turn = self.begin(node, peer, None).await?;
+        self.check_known(node, network, peer).await?;
+        let demoted = set_enrolled(node, peer, node.enabled(), false).await;
+        // First those who show it, or they would learn of the end of its connection before they are to forget it.
+        node.forget_peer(peer).await;
+        network.forget(peer).map_err(PeeringError::Network)?;
+        demoted
+    }
+
+    async fn begin(
+        &self,
+        node: &NodeHandle,
+        peer: PeerId,
+        dataset: Option<&DatasetId>,
+    ) -> Result<tokio::sync::MutexGuard<'_, ()>, PeeringError> {
+        if peer == node.peer_id() {
+            return Err(PeeringError::Myself);
+        }
+        if let Some(dataset) = dataset.filter(|dataset| node.kind(dataset).is_none()) {
+            return Err(PeeringError::Dataset(DatasetError::Unknown(dataset.clone())));
+        }
+        Ok(self.turn.lock().await)
+    }
+
+    /// A slip in an id must not leave marks in every dataset.
+    async fn check_known(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
+        let known = network.peers().contains_key(&peer)
+            || self.disabled().contains(&peer)
+            || node.peers().await.iter().any(|info| info.peer == peer)
+            || node.enrolments().await.values().any(|enrolments| enrolments.knows(&peer));
+        if known { Ok(()) } else { Err(PeeringError::Unknown(peer)) }
+    }
+
+    /// Durable when this resolves; whether it was different.
+    async fn set_disabled(&self, peer: PeerId, disabled: bool) -> Result<bool, PeeringError> {
+        let mut peers = self.disabled();
+        let changed = if disabled { peers.insert(peer) } else { peers.remove(&peer) };
+        if !changed {
+            return Ok(false);
+        }
+        if peers.len() > DISABLED_MAX {
+            return Err(PeeringError::TooMany);
+        }
+        let (file, text) = (self.file.clone(), page(&peers));
+        let written = tokio::task::spawn_blocking(move || write_whole(&file, text.as_bytes())).await;
+        written.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        *self.disabled.write().unwrap_or_else(PoisonError::into_inner) = peers;
+        Ok(true)
+    }
+}
+
+async fn set_enrolled(node: &NodeHandle, peer: PeerId, datasets: Vec<DatasetId>, enrolled: bool) -> Result<(), PeeringError> {
+    let asked = datasets.into_iter().map(|dataset| async move {
+        let failed = node.set_enrolled(&dataset, peer, enrolled).await.err()?;
+        Some((dataset, failed))
+    });
+    let failed: BTreeMap<_, _> = futures::future::join_all(asked).await.into_iter().flatten().collect();
+    if failed.is_empty() { Ok(()) } else { Err(PeeringError::Partly(failed)) }
+}
+
+fn page(peers: &BTreeSet<PeerId>) -> String {
+    let lines: Vec<_> = std::iter::once(VERSION.to_owned()).chain(peers.iter().map(ToString::to_string)).collect();
+    lines.join("\n") + "\n"
+}
+
+fn parse(text: &str) -> Result<BTreeSet<PeerId>, String> {
+    let mut lines = text.lines();
+    if lines.next() != Some(VERSION) {
+        return Err(format!("it does not begin with `{VERSION}`"));
+    }
+    lines.map(|line| line.parse().map_err(|error| format!("{error}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_disabled_is_read_as_it_was_written_and_damage_stops_the_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let disabled = |dir: &Path| Peering::start(dir).map(|peering| peering.disabled()).map_err(|failure| failure.to_string());
+        assert_eq!(disabled(dir.path()), Ok(BTreeSet::new()));
+        let peers = BTreeSet::from([PeerId([1; 32]), PeerId([2; 32])]);
+        std::fs::write(dir.path().join(FILE), page(&peers)).unwrap();
+        assert_eq!(disabled(dir.path()), Ok(peers));
+        for damaged in ["", "anabranch disabled peers 2\n", &format!("{VERSION}\nbob\n")] {
+            std::fs::write(dir.path().join(FILE), damaged).unwrap();
+            assert!(disabled(dir.path()).unwrap_err().contains("mend it"));
+        }
+    }
+}
