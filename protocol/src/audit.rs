@@ -7,6 +7,8 @@
 //!
 //! Tombstones are in no tally: one that is older than it should be, or gone, is not found.
 
+pub mod places;
+
 use crate::conflict::Row;
 use crate::fingerprint::{RowHasher, Tally};
 use crate::id::{Collection, DatasetId, Key};

@@ -488,8 +488,7 @@ impl Ledger {
         stale.iter().try_for_each(|key| self.store.delete(key))
     }
 
-    fn put_indexes(&self, arrival: u64, record: &Record) -> Result<(), StoreError> {
-        let settings = self.replica.settings();
+    fn put_indexes(&mut self, arrival: u64, record: &Record) -> Result<(), StoreError> {
         let place = arrival.to_be_bytes();
         if let (Some(id), Some(commit)) = (record.line(), &record.commit) {
             self.store.put(&layout::seq_index(&id, commit.header().seq), &place)?;
@@ -501,9 +500,10 @@ impl Ledger {
         for (collection, tally) in &record.effects.tallies {
             self.store.put(&layout::tally_key(collection), &layout::sealed(codec::encode(tally)))?;
         }
-        if settings.kind == Kind::Append {
-            for key in record_index_keys(record, local_writer(settings.identity.peer())) {
+        if self.replica.settings().kind == Kind::Append {
+            for key in record_index_keys(record, local_writer(self.replica.settings().identity.peer())) {
                 let places = self.places(&key, arrival, record)?;
+                self.walk_is_told_of_places(&key, &places)?;
                 self.store.put(&key, &places)?;
             }
             self.drop_issued(record)?;
@@ -739,6 +739,7 @@ mod enrolment;
 mod forks;
 mod issue;
 mod memory;
+mod places;
 mod reached;
 mod registration;
 mod rows;

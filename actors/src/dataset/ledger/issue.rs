@@ -153,12 +153,17 @@ impl Ledger {
     }
 
     /// Removes the index rows of local records that a record's commit says to everybody.
-    pub(super) fn drop_issued(&self, record: &Record) -> Result<(), StoreError> {
+    pub(super) fn drop_issued(&mut self, record: &Record) -> Result<(), StoreError> {
         let (Some(arrival), Some(commit)) = (record.effects.issues, &record.commit) else { return Ok(()) };
         let local = self.local_record(arrival)?;
         let mut keys = local_index_keys(&local, local_writer(self.replica.settings().identity.peer()));
-        let issued = commit.sections().filter_map(|section| keys.remove(&section.collection));
-        issued.collect::<Vec<_>>().iter().try_for_each(|key| self.store.delete(key))
+        for section in commit.sections() {
+            if let Some(key) = keys.remove(&section.collection) {
+                self.walk_is_told_of_issue(&key, arrival, &section.collection)?;
+                self.store.delete(&key)?;
+            }
+        }
+        Ok(())
     }
 
     /// All of a scope is issued. It rides on the next barrier: whoever lags behind only looks again.

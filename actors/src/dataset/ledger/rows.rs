@@ -1,10 +1,12 @@
-//! The rows of an open store, walked over in the background: together they are what their tallies say, or the store is damaged.
+//! The rows of an open store, walked over in the background: together they are what their tallies say, or the store is damaged. Of an
+//! `append` dataset the log and its index follow.
 //!
 //! An engine may come up with a page as it once was, whose rows all pass their checksums. A store that is read as a whole when it is
 //! opened does not get further than that; this finds it in the others, and what goes wrong later in all of them.
 
 use std::ops::ControlFlow;
 
+use anabranch_protocol::audit::places::PlaceWalk;
 use anabranch_protocol::audit::{RowWalk, Step, WalkedOver, WalkedRows};
 use anabranch_protocol::codec;
 use anabranch_protocol::fingerprint::Tally;
@@ -14,19 +16,19 @@ use anabranch_protocol::replica::RowWrite;
 use anabranch_protocol::wire::Kind;
 
 use super::Ledger;
-use super::scans::scan_checked;
+use super::scans::scan_on_checked;
 use crate::dataset::layout;
 use crate::store::StoreError;
 
 /// Rows that one slice reads; a collection counts for one more.
 pub(super) const SLICE_ROWS_MAX: usize = 1_024;
 /// Payload that one slice reads, bytes; a larger row is read alone.
-const SLICE_BYTES_MAX: usize = 1 << 20;
+pub(super) const SLICE_BYTES_MAX: usize = 1 << 20;
 
 /// What the background audit of an open store came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RowAudit {
-    /// Rows that the walk in progress has read.
+    /// Rows that the walk in progress has read; of an `append` dataset records of the log and rows of their index.
     pub rows: u64,
     /// Walks that came to their end and found no damage since the store was opened.
     pub walks: u64,
@@ -38,6 +40,8 @@ pub struct RowAudit {
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     walk: Option<RowWalk>,
+    /// What follows it in an `append` dataset.
+    pub places: Option<PlaceWalk>,
     walks: u64,
     finished: Option<WallClock>,
     /// Everything was read and checked when the store was opened.
@@ -54,29 +58,44 @@ impl Ledger {
     }
 
     pub(super) fn audit_slice(&mut self, now: WallClock, rows_max: usize) -> Result<bool, StoreError> {
+        let read = match self.rows.places.take() {
+            Some(places) => self.audit_places(places, rows_max),
+            None => self.audit_row_slice(rows_max),
+        };
+        let Some(rows) = self.view.noting(read)? else { return Ok(false) };
+        self.rows.walks += 1;
+        self.rows.finished = Some(now);
+        tracing::info!(dataset = %self.replica.settings().dataset, rows, walks = self.rows.walks, "all rows were read in the background: none is damaged");
+        Ok(true)
+    }
+
+    /// How many rows were read, if these were the last.
+    fn audit_row_slice(&mut self, rows_max: usize) -> Result<Option<u64>, StoreError> {
         let begun = || RowWalk::new(self.replica.settings().dataset.clone());
         let mut walk = self.rows.walk.take().unwrap_or_else(begun);
         let mut slice = Slice { ledger: self, rows_left: rows_max, bytes_left: SLICE_BYTES_MAX };
-        let differ = |collection| StoreError::Corrupt(format!("the rows of {collection} are not what their tally says"));
-        let step = walk.go_on(&mut slice).and_then(|step| match step {
-            Step::Differs(collection) => Err(differ(collection)),
-            Step::More | Step::Done => Ok(step),
-        });
-        if self.view.noting(step)? == Step::More {
-            self.rows.walk = Some(walk);
-            return Ok(false);
+        match walk.go_on(&mut slice)? {
+            Step::Differs(collection) => {
+                Err(StoreError::Corrupt(format!("the rows of {collection} are not what their tally says")))
+            }
+            Step::More => {
+                self.rows.walk = Some(walk);
+                Ok(None)
+            }
+            Step::Done if self.replica.settings().kind == Kind::Append => {
+                self.rows.places = Some(PlaceWalk::default());
+                Ok(None)
+            }
+            Step::Done => Ok(Some(walk.rows())),
         }
-        self.rows.walks += 1;
-        self.rows.finished = Some(now);
-        tracing::info!(dataset = %self.replica.settings().dataset, rows = walk.rows(), walks = self.rows.walks, "all rows were read in the background: none is damaged");
-        Ok(true)
     }
 
     /// How the background audit stands.
     #[must_use]
     pub fn row_audit(&self) -> RowAudit {
-        let Rows { walk, walks, finished, .. } = &self.rows;
-        RowAudit { rows: walk.as_ref().map_or(0, RowWalk::rows), walks: *walks, finished: *finished }
+        let Rows { walk, places, walks, finished, .. } = &self.rows;
+        let rows = walk.as_ref().map_or(0, RowWalk::rows) + places.as_ref().map_or(0, PlaceWalk::read);
+        RowAudit { rows, walks: *walks, finished: *finished }
     }
 
     /// Everything the store holds was read and checked.
@@ -153,7 +172,7 @@ impl WalkedRows for Slice<'_> {
         let start = after.map_or_else(|| base.clone(), |after| [&layout::row_key(collection, after)[..], &[0]].concat());
         let (mut rows, mut bytes, mut failed) = (Vec::new(), 0, None);
         let (rows_max, bytes_max) = (left, self.bytes_left);
-        scan_checked(&*self.ledger.store, &start, &layout::after_prefix(&base), &mut |key, head| {
+        scan_on_checked(&*self.ledger.store, &base, &start, &layout::after_prefix(&base), &mut |key, head| {
             if rows.len() >= rows_max || bytes >= bytes_max {
                 failed = Some(None);
                 return ControlFlow::Break(());

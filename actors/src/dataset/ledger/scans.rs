@@ -10,6 +10,26 @@ use std::ops::ControlFlow;
 
 use crate::store::{Store, StoreError, Visitor};
 
+/// Rows before the first that a scan in slices looks at again: more than a leaf of sled holds, which splits beyond 16.
+const LEAF_ROWS: usize = 32;
+
+/// As [`scan_checked`], for a scan that goes on at `from` where an earlier one from `start` was broken off. It begins some rows before:
+/// a leaf that reaches too far is passed through only by who begins in front of its rows, and the break may lie among them.
+pub(super) fn scan_on_checked(
+    store: &dyn Store,
+    start: &[u8],
+    from: &[u8],
+    end: &[u8],
+    visit: &mut Visitor<'_>,
+) -> Result<(), StoreError> {
+    let mut before = from.to_vec();
+    for _ in 0..LEAF_ROWS {
+        let Some((key, _)) = store.last(start, &before)? else { break };
+        before = key;
+    }
+    scan_checked(store, &before, end, &mut |key, value| if key < from { ControlFlow::Continue(()) } else { visit(key, value) })
+}
+
 /// Visits keys in `[start, end)` as [`Store::scan`] does, each once lookups found the same row and none between it and the one before.
 ///
 /// # Errors

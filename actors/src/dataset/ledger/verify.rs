@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
+use anabranch_protocol::audit::places::Indexed;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::fingerprint::{RowHasher, Tally};
 use anabranch_protocol::id::{Collection, Hash, Key, WriterId};
@@ -88,7 +89,11 @@ impl Ledger {
             }
             // Absolute results: the last one stands.
             tallies.extend(record.effects.tallies.iter().cloned());
-            self.audit_records(arrival, &record, &mut records)?;
+            if self.replica.settings().kind == Kind::Append {
+                let Indexed { unindexed, issues, .. } = self.index_of(arrival, &record)?;
+                records.unindexed.extend(unindexed.into_iter().map(|collection| (arrival, collection)));
+                records.issued.extend(issues);
+            }
         }
         if !records.unindexed.is_subset(&records.issued) {
             return Err(damaged("local records are not in their index".to_owned()));
@@ -122,7 +127,7 @@ impl Ledger {
     }
 
     /// The index leads to a commit where it is, or to a later copy of it that has more sections.
-    fn audit_place(&self, arrival: u64, commit: &Commit) -> Result<(), StoreError> {
+    pub(super) fn audit_place(&self, arrival: u64, commit: &Commit) -> Result<(), StoreError> {
         let (writer, seq) = (commit.writer(), commit.header().seq);
         let branches = self.replica.vector().iter().map(|(line, _)| *line);
         let branches = branches.filter(|line| line.peer == writer.peer && line.epoch.is_branch());
@@ -148,34 +153,43 @@ impl Ledger {
     }
 
     /// `append`: what a record holds is found by key, unless a later one says it to everybody.
-    fn audit_records(&self, arrival: u64, record: &Record, records: &mut RecordIndex) -> Result<(), StoreError> {
-        let settings = self.replica.settings();
-        if settings.kind != Kind::Append {
-            return Ok(());
-        }
+    pub(super) fn index_of(&self, arrival: u64, record: &Record) -> Result<Indexed, StoreError> {
         let lost = || damaged(format!("records of log record {arrival} are not in their index"));
+        let mut indexed = Indexed::default();
         for key in commit_index_keys(record) {
-            let places = self.store.get(&key)?.unwrap_or_default();
-            let mut found = false;
-            for place in places.as_chunks::<8>().0 {
-                let Some(commit) = &record.commit else { break };
-                found |= self.audit_copy(arrival, u64::from_be_bytes(*place), commit)?;
-            }
-            if !found {
-                return Err(lost());
+            match self.leads_to(&key, arrival, record)? {
+                Some(true) => indexed.keys.push(key),
+                Some(false) => {}
+                None => return Err(lost()),
             }
         }
-        for (collection, key) in local_index_keys(record, local_writer(settings.identity.peer())) {
+        for (collection, key) in local_index_keys(record, local_writer(self.replica.settings().identity.peer())) {
             match self.store.get(&key)? {
-                Some(place) if place == arrival.to_be_bytes() => {}
+                Some(place) if place == arrival.to_be_bytes() => indexed.keys.push(key),
                 Some(_) => return Err(lost()),
-                None => drop(records.unindexed.insert((arrival, collection))),
+                None => indexed.unindexed.push(collection),
             }
         }
         if let (Some(local), Some(commit)) = (record.effects.issues, &record.commit) {
-            records.issued.extend(commit.sections().map(|section| (local, section.collection.clone())));
+            indexed.issues.extend(commit.sections().map(|section| (local, section.collection.clone())));
         }
-        Ok(())
+        Ok(indexed)
+    }
+
+    /// Whether an index row leads to a record itself, or to a later copy of its commit; nothing where it leads to neither.
+    fn leads_to(&self, key: &[u8], arrival: u64, record: &Record) -> Result<Option<bool>, StoreError> {
+        let places = self.store.get(key)?.unwrap_or_default();
+        let places: Vec<u64> = places.as_chunks::<8>().0.iter().map(|place| u64::from_be_bytes(*place)).collect();
+        if places.contains(&arrival) {
+            return Ok(Some(true));
+        }
+        let Some(commit) = &record.commit else { return Ok(None) };
+        for place in places {
+            if self.audit_copy(arrival, place, commit)? {
+                return Ok(Some(false));
+            }
+        }
+        Ok(None)
     }
 
     /// The line that a commit is a part of now, and the end of what it continues.

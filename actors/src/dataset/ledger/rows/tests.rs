@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anabranch_protocol::commit::{Change, Commit, Draft, Entry, Identity};
+use anabranch_protocol::commit::{Change, Commit, Draft, Entry, ForkProof, Identity};
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, Epoch, Hash, Lineage, Salt};
 use anabranch_protocol::replica::{Op, Verdict, WriteOp, WriteRequest};
@@ -14,8 +14,12 @@ use super::*;
 use crate::store::{MemoryEngine, SledEngine, StoreEngine};
 
 fn open(engine: &dyn StoreEngine, directory: &Path) -> Ledger {
+    open_as(engine, directory, Kind::Documents)
+}
+
+fn open_as(engine: &dyn StoreEngine, directory: &Path, kind: Kind) -> Ledger {
     let mut seed = 0;
-    Ledger::open(engine, directory, 1 << 20, settings(Kind::Documents), &mut entropy(&mut seed)).unwrap()
+    Ledger::open(engine, directory, 1 << 20, settings(kind), &mut entropy(&mut seed)).unwrap()
 }
 
 fn drafts() -> Collection {
@@ -32,6 +36,7 @@ fn value(n: u32, size: usize) -> Vec<u8> {
 
 fn write(ledger: &mut Ledger, at: u32, collection: Collection, key: Key, value: Option<Vec<u8>>) {
     let op = match value {
+        value if ledger.replica().settings().kind == Kind::Append => Op::Append { value: value.unwrap_or(vec![0]) },
         Some(value) => Op::Put { key, value },
         None => Op::Delete { key, must_exist: false },
     };
@@ -133,6 +138,8 @@ enum Event {
     /// Both collections are registered: old commits come again with more sections, what was local is issued.
     Register,
     Unregister,
+    /// The peer's last commit has another beside it, under the same clock: once.
+    Fork,
     Slice(usize),
 }
 
@@ -144,16 +151,20 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => (0_u32..12, sizes(), 0_u64..60).prop_map(|(key, size, hlc)| Event::Receive(key, size, hlc)),
         1 => Just(Event::Register),
         1 => Just(Event::Unregister),
+        1 => Just(Event::Fork),
         8 => (1_usize..6).prop_map(Event::Slice),
     ];
     proptest::collection::vec(event, 1..50)
 }
 
 /// The next commit of a peer.
-fn commit(before: Option<&Commit>, key: &Key, value: Option<Vec<u8>>, hlc: u64) -> Commit {
-    let change = value.map_or_else(|| Change::Delete { key: key.clone() }, |value| Change::Put { key: key.clone(), value });
+fn commit_at(kind: Kind, before: Option<&Commit>, key: &Key, value: Option<Vec<u8>>, hlc: Hlc) -> Commit {
+    let change = match (kind, value) {
+        (Kind::Append, value) => Change::Append { value: value.unwrap_or(vec![0]) },
+        (Kind::Documents, Some(value)) => Change::Put { key: key.clone(), value },
+        (Kind::Documents, None) => Change::Delete { key: key.clone() },
+    };
     let section = |collection, index| (collection, Salt([3; 16]), vec![Entry { index, change: change.clone() }]);
-    let clock = Hlc::at(WallClock(1_700_000_000_000 + hlc));
     let draft = Draft {
         dataset: &DatasetId::primary(),
         lineage: Lineage::ZERO,
@@ -161,7 +172,7 @@ fn commit(before: Option<&Commit>, key: &Key, value: Option<Vec<u8>>, hlc: u64) 
         seq: before.map_or(1, |before| before.header().seq + 1),
         previous: before.map_or(Hash::ZERO, Commit::hash),
         parent: None,
-        hlc: before.map_or(clock, |before| clock.max(Hlc(before.header().hlc.0 + 1))),
+        hlc,
         sections: vec![section(orders(), 0), section(drafts(), 1)],
     };
     draft.seal(&Identity::from_secret(&[9; 32]))
@@ -173,7 +184,10 @@ fn happens(ledger: &mut Ledger, at: u32, event: &Event, commits: &mut Vec<Commit
             write(ledger, at, if *draft { drafts() } else { orders() }, key(*n), size.map(|size| value(at, size)));
         }
         Event::Receive(n, size, hlc) => {
-            let next = commit(commits.last(), &key(*n), size.map(|size| value(at, size)), *hlc);
+            let kind = ledger.replica().settings().kind;
+            let clock = Hlc::at(WallClock(1_700_000_000_000 + hlc));
+            let clock = commits.last().map_or(clock, |before| clock.max(Hlc(before.header().hlc.0 + 1)));
+            let next = commit_at(kind, commits.last(), &key(*n), size.map(|size| value(at, size)), clock);
             let (verdicts, _) = ledger.receive(now(at), vec![next.clone()])?;
             assert_eq!(verdicts, [Verdict::Applied]);
             commits.push(next);
@@ -186,6 +200,14 @@ fn happens(ledger: &mut Ledger, at: u32, event: &Event, commits: &mut Vec<Commit
             while ledger.issue(now(at), &mut entropy(&mut seed))?.1 {}
         }
         Event::Unregister => drop(ledger.unregister(&drafts())?),
+        Event::Fork => {
+            let Some(last) = commits.last().filter(|_| ledger.replica().forks().is_empty()) else { return Ok(()) };
+            let before = commits.len().checked_sub(2).map(|before| &commits[before]);
+            let other = commit_at(ledger.replica().settings().kind, before, &key(30), Some(value(at, 3)), last.header().hlc);
+            let proof = ForkProof::of(last, &other).unwrap();
+            let (verdicts, ..) = ledger.receive_with(now(at), vec![other], vec![proof])?;
+            assert_eq!(verdicts, [Verdict::Applied]);
+        }
         Event::Slice(rows) => drop(ledger.audit_slice(now(at), *rows)?),
     }
     Ok(())
@@ -195,8 +217,9 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_that_turns_do_raises_an_alarm(events in events()) {
-        let mut ledger = open(&MemoryEngine::default(), Path::new("/turns"));
+    fn nothing_that_turns_do_raises_an_alarm(events in events(), append in any::<bool>()) {
+        let kind = if append { Kind::Append } else { Kind::Documents };
+        let mut ledger = open_as(&MemoryEngine::default(), Path::new("/turns"), kind);
         let mut commits = Vec::new();
         for (at, event) in (0..).zip(&events) {
             let happened = happens(&mut ledger, at, event, &mut commits);
@@ -208,5 +231,111 @@ proptest! {
             prop_assert!(ended.is_ok(), "{ended:?}");
         }
         ledger.audit().unwrap();
+    }
+}
+
+/// What the store has of an index row, or of the log, is gone or leads elsewhere.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Lost,
+    /// An index row leads to the record before or behind; a record is torn.
+    Other,
+    /// An index row stands there once more, under a key that nothing has.
+    Stray,
+}
+
+fn damage(ledger: &Ledger, key: &[u8], damage: Damage) {
+    let mut value = ledger.store.get(key).unwrap().unwrap();
+    match damage {
+        Damage::Lost => ledger.store.delete(key).unwrap(),
+        Damage::Other => {
+            *value.last_mut().unwrap() ^= 1;
+            ledger.store.put(key, &value).unwrap();
+        }
+        Damage::Stray => {
+            let mut key = key.to_vec();
+            *key.last_mut().unwrap() ^= 1;
+            ledger.store.put(&key, &value).unwrap();
+        }
+    }
+}
+
+fn index_rows(ledger: &Ledger) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    let collect = &mut |key: &[u8], _: &[u8]| {
+        keys.push(key.to_vec());
+        ControlFlow::Continue(())
+    };
+    ledger.store.scan(b"x", b"y", collect).unwrap();
+    keys
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 300, ..ProptestConfig::default() })]
+
+    /// Whenever it happens, whatever turns do before and after it: the first walk that begins after it finds it at the latest.
+    #[test]
+    fn an_index_row_that_is_gone_or_leads_elsewhere_is_found(
+        before in events(), after in events(), which in any::<prop::sample::Index>(),
+        how in prop::sample::select(vec![Damage::Lost, Damage::Other, Damage::Stray]),
+    ) {
+        let mut ledger = open_as(&MemoryEngine::default(), Path::new("/turns"), Kind::Append);
+        let mut commits = Vec::new();
+        write(&mut ledger, 0, drafts(), key(0), Some(value(0, 10)));
+        for (at, event) in (1..).zip(&before) {
+            happens(&mut ledger, at, event, &mut commits).unwrap();
+        }
+        let rows = index_rows(&ledger);
+        damage(&ledger, &rows[which.index(rows.len())], how);
+        let walks = ledger.row_audit().walks;
+        for (at, event) in (100..).zip(&after) {
+            // What is issued or widened reads the damaged row itself.
+            if !matches!(event, Event::Register) && happens(&mut ledger, at, event, &mut commits).is_err() {
+                return Ok(());
+            }
+        }
+        let found = loop {
+            match ledger.audit_slice(now(199), 3) {
+                Ok(_) if ledger.row_audit().walks < walks + 2 => {}
+                ended => break ended,
+            }
+        };
+        prop_assert!(matches!(found, Err(StoreError::Corrupt(_))), "a walk that began after it missed it");
+    }
+}
+
+#[test]
+fn a_record_of_the_log_that_is_gone_or_torn_is_found() {
+    let mut ledger = open_as(&MemoryEngine::default(), Path::new("/log"), Kind::Append);
+    for n in 0..30 {
+        write(&mut ledger, n, orders(), key(0), Some(value(n, if n % 5 == 0 { 20_000 } else { 10 })));
+    }
+    let walked = |ledger: &mut Ledger| loop {
+        match ledger.audit_slice(now(90), 4) {
+            Ok(false) => {}
+            ended => break ended,
+        }
+    };
+    assert!(matches!(walked(&mut ledger), Ok(true)));
+    let mut keys = Vec::new();
+    for prefix in [b"l", b"s"] {
+        let end = layout::after_prefix(prefix);
+        ledger
+            .store
+            .scan(prefix, &end, &mut |key, _| {
+                keys.push(key.to_vec());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+    }
+    assert!(keys.len() > 60);
+    for key in keys {
+        for how in [Damage::Lost, Damage::Other] {
+            let whole = ledger.store.get(&key).unwrap().unwrap();
+            damage(&ledger, &key, how);
+            assert!(matches!(walked(&mut ledger), Err(StoreError::Corrupt(_))), "{key:?} {how:?}");
+            ledger.store.put(&key, &whole).unwrap();
+            assert!(matches!(walked(&mut ledger), Ok(true)));
+        }
     }
 }
