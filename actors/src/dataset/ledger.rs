@@ -27,6 +27,7 @@ use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
 pub use self::forks::Parted;
+use self::held::Holding;
 pub use self::rows::RowAudit;
 use self::rows::Rows;
 use self::sweep::Sweeps;
@@ -148,6 +149,7 @@ pub struct Ledger {
     weighings: Weighings,
     sweeps: Sweeps,
     rows: Rows,
+    held: Holding,
 }
 
 impl Ledger {
@@ -182,6 +184,10 @@ impl Ledger {
         let store = engine.open(directory, cache_bytes)?;
         let identity = directory_identity(directory, entropy)?;
         let known = check_format(&*store, settings.kind)?;
+        // Before anything is made of what is missing.
+        if known.is_some() {
+            held::compare(&*store)?;
+        }
         settings.lineage = settle_lineage(&*store, known.is_some(), lineage, entropy)?;
         let incarnation = known.map_or_else(|| write_format(&*store, &settings, entropy), Ok)?;
         let view = Arc::new(View::new(store.clone(), &settings));
@@ -215,12 +221,14 @@ impl Ledger {
             moves: Moves::default(),
             issue_from: None,
             rows: Rows::default(),
+            held: Holding::default(),
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
         ledger.start_writer(identity, epoch)?;
         ledger.part_again()?;
         ledger.start_registration()?;
+        ledger.look_at_held()?;
         Ok(ledger)
     }
 
@@ -390,6 +398,7 @@ impl Ledger {
             }
             self.settle_format(&turn)?;
             self.write_mark()?;
+            self.write_held()?;
             for record in &turn.records {
                 self.arrival += 1;
                 self.log_bytes += log::write(&*self.store, self.arrival, self.durable, record)? as u64;
@@ -533,6 +542,10 @@ impl Ledger {
         self.store.barrier()?;
         self.settled = self.applied;
         self.write_mark()?;
+        if !self.read_only {
+            self.look_at_held()?;
+            self.write_held()?;
+        }
         self.store.barrier()?;
         while self.moves.any_settled(self.mark.arrival) {
             self.clear_moved()?;
@@ -737,6 +750,7 @@ fn number(store: &dyn Store, name: &str) -> Result<u64, StoreError> {
 
 mod enrolment;
 mod forks;
+mod held;
 mod issue;
 mod memory;
 mod places;

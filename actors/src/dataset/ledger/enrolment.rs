@@ -24,10 +24,12 @@ impl Ledger {
         }
         self.store.put(&layout::meta(META_ACCEPTED), &[1])?;
         if new {
-            self.store.put(&layout::enrolled_key(&peer), &layout::encode_enrolment(now, false))?;
+            let since = self.enrolled_at(now);
+            self.store.put(&layout::enrolled_key(&peer), &layout::encode_enrolment(since, false))?;
         }
         self.store.barrier()?;
         self.accepted = true;
+        self.look_at_few()?;
         if new {
             self.enrolments.accepted(peer);
         }
@@ -42,8 +44,10 @@ impl Ledger {
         if self.enrolments.len() >= PEERS_MAX && !self.enrolments.knows(&peer) {
             return Ok(false);
         }
-        self.store.put(&layout::enrolled_key(&peer), &layout::encode_enrolment(now, !enrolled))?;
+        let since = self.enrolled_at(now);
+        self.store.put(&layout::enrolled_key(&peer), &layout::encode_enrolment(since, !enrolled))?;
         self.store.barrier()?;
+        self.look_at_few()?;
         self.enrolments.set(peer, enrolled);
         Ok(true)
     }

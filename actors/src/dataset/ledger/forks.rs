@@ -64,6 +64,7 @@ impl Ledger {
         self.store.barrier()?;
         self.replica.learn_fork(fork.clone());
         self.part(&fork)?;
+        self.look_at_held()?;
         Ok(true)
     }
 

@@ -129,6 +129,7 @@ impl Ledger {
             self.put_head(scope, now)?;
         }
         self.store.barrier()?;
+        self.look_at_few()?;
         self.publish();
         Ok(())
     }

@@ -211,4 +211,4 @@ impl WalkedRows for Slice<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -158,7 +158,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 /// The next commit of a peer.
-fn commit_at(kind: Kind, before: Option<&Commit>, key: &Key, value: Option<Vec<u8>>, hlc: Hlc) -> Commit {
+pub(in super::super) fn commit_at(kind: Kind, before: Option<&Commit>, key: &Key, value: Option<Vec<u8>>, hlc: Hlc) -> Commit {
     let change = match (kind, value) {
         (Kind::Append, value) => Change::Append { value: value.unwrap_or(vec![0]) },
         (Kind::Documents, Some(value)) => Change::Put { key: key.clone(), value },
