@@ -154,6 +154,10 @@ fn start(node: &NodeSettings, name: &str) -> DatasetHandle {
 }
 
 fn start_at_pace(node: &NodeSettings, name: &str, maintenance_interval: Duration) -> DatasetHandle {
+    start_as(Kind::Documents, node, name, maintenance_interval)
+}
+
+fn start_as(kind: Kind, node: &NodeSettings, name: &str, maintenance_interval: Duration) -> DatasetHandle {
     let dataset = DatasetId::new(name).unwrap();
     let sync = SyncSettings {
         announce_interval: Duration::ZERO,
@@ -162,7 +166,7 @@ fn start_at_pace(node: &NodeSettings, name: &str, maintenance_interval: Duration
         maintenance_interval,
     };
     let settings = DatasetSettings {
-        kind: Kind::Documents,
+        kind,
         registration: Registration::all(),
         readers: Peers::All,
         writers: Peers::All,

@@ -5,7 +5,8 @@ use std::path::Path;
 use anabranch_protocol::commit::{Commit, ForkProof};
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{Collection, Key, PeerId};
-use anabranch_protocol::replica::{Op, WriteOp, WriteRequest};
+use anabranch_protocol::replica::{Op, ReplicaSettings, WriteOp, WriteRequest};
+use anabranch_protocol::value::Value;
 use anabranch_protocol::wire::Kind;
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
@@ -14,6 +15,7 @@ use super::super::LedgerError;
 use super::super::rows::tests::commit_at;
 use super::super::tests::{entropy, now, orders, settings};
 use super::*;
+use crate::dataset::lineage::LineageChoice;
 use crate::store::{MemoryEngine, Row, StoreEngine};
 
 const DIRECTORY: &str = "/nowhere/held";
@@ -39,6 +41,8 @@ enum Event {
     Write(u8),
     Receive,
     Fork,
+    /// All documents are gone, and one is there of more than one part.
+    Drop,
     Accepted(u8),
     Enrolled(u8, bool),
     Registered(bool),
@@ -71,6 +75,12 @@ fn happens(ledger: &mut Ledger, at: u8, event: &Event, seed: &mut u8, commits: &
             let Some(proof) = ForkProof::of(last, &other) else { return Ok(()) };
             ledger.receive_with(now(99), vec![other], vec![proof]).map(drop)
         }
+        Event::Drop => {
+            let value = Value::Text("x".repeat(9_000)).encode();
+            let ops = [Op::Truncate, Op::Put { key: key(9), value }];
+            let ops = ops.into_iter().map(|op| WriteOp { collection: orders(), op }).collect();
+            ledger.write(now(at.into()), &[WriteRequest { ops }], &mut entropy(seed)).map(drop)
+        }
         Event::Accepted(n) => ledger.peer_accepted(peer(*n), now(at.into())),
         Event::Enrolled(n, enrolled) => ledger.set_enrolled(peer(*n), *enrolled, now(at.into())).map(drop),
         Event::Registered(true) => ledger.register(&customers()).map(drop),
@@ -96,6 +106,7 @@ fn store() -> (MemoryEngine, Vec<Row>) {
     ];
     let later = [
         Event::Fork,
+        Event::Drop,
         Event::Write(2),
         Event::Enrolled(1, false),
         Event::Registered(true),
@@ -152,7 +163,7 @@ fn is_noticed(outcome: Result<Ledger, LedgerError>) -> bool {
 
 /// Rows that are lost or old without harm, or that others notice when the store was opened: see `docs/storage.md`.
 fn is_covered(key: &[u8]) -> bool {
-    let elsewhere = ["mark", "clock", "epoch", "closed", "incarnation", META_HELD].map(layout::meta);
+    let elsewhere = ["mark", "clock", "epoch", "incarnation", META_LINEAGE, META_HELD].map(layout::meta);
     let span = key[0] == b'c' && !key.ends_with(&[0]);
     b"cefmtv".contains(&key[0]) && !span && !elsewhere.iter().any(|name| name == key)
 }
@@ -172,13 +183,28 @@ fn no_small_row_is_gone_or_old_unnoticed() {
             old.push(char::from(key[0]));
         }
     }
-    lost.as_bytes().iter().for_each(|prefix| assert!(b"cefmtv".contains(prefix)));
     for prefix in "cefmtv".chars() {
         assert!(lost.contains(prefix), "nothing of {prefix} is there to be lost");
     }
     for prefix in "cemtv".chars() {
         assert!(old.contains(prefix), "nothing of {prefix} was once otherwise");
     }
+}
+
+/// A store without one would take on another lineage, or none.
+#[test]
+fn a_lineage_is_not_lost_unnoticed() {
+    let (engine, mut seed) = (MemoryEngine::default(), 0);
+    let settings = ReplicaSettings { lineage: Lineage([5; 16]), ..settings(Kind::Documents) };
+    let mut ledger = Ledger::open(&engine, Path::new(DIRECTORY), 1 << 20, settings.clone(), &mut entropy(&mut seed)).unwrap();
+    happens(&mut ledger, 1, &Event::Write(1), &mut seed, &mut Vec::new()).unwrap();
+    ledger.settle().unwrap();
+    drop(ledger);
+    let store = engine.open(Path::new(DIRECTORY), 0).unwrap();
+    store.delete(&layout::meta(META_LINEAGE)).unwrap();
+    drop(store);
+    let choice = LineageChoice::default();
+    assert!(is_noticed(Ledger::open_as(&engine, Path::new(DIRECTORY), 1 << 20, settings, &choice, &mut entropy(&mut seed))));
 }
 
 /// Neither a store that never had the row, nor one that was changed by a version that does not know of it, is damaged.
@@ -201,6 +227,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => (0_u8..4).prop_map(Event::Write),
         3 => Just(Event::Receive),
         1 => Just(Event::Fork),
+        1 => Just(Event::Drop),
         2 => (0_u8..4).prop_map(Event::Accepted),
         2 => (0_u8..4, any::<bool>()).prop_map(|(n, enrolled)| Event::Enrolled(n, enrolled)),
         2 => any::<bool>().prop_map(Event::Registered),

@@ -70,3 +70,44 @@ fn a_row_as_it_once_was_has_its_store_set_aside() {
         logs.stop("stopped by the test").await;
     });
 }
+
+async fn append(handle: &DatasetHandle) -> Result<(), WriteError> {
+    let op = Op::Append { value: Value::from_json(b"1").unwrap().encode() };
+    let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+    tokio::time::timeout(DEADLINE, handle.write(request)).await.expect("no caller ever hangs").map(drop)
+}
+
+#[test]
+fn a_record_that_is_in_no_index_has_its_store_set_aside() {
+    run(async {
+        let place = tempfile::tempdir().unwrap();
+        let engine = Arc::new(Shared::default());
+        let node = settings(engine.clone(), &FaultPlan::default(), DEADLINE);
+        let node = NodeSettings { data_dir: place.path().to_owned(), cache_bytes: 1 << 20, ..node };
+        let logs = start_as(Kind::Append, &node, "logs", Duration::from_millis(1));
+        let deadline = Instant::now() + DEADLINE;
+        for _ in 0..20 {
+            append(&logs).await.unwrap();
+        }
+        let before = walks(&logs).await;
+        while walks(&logs).await < before + 2 {
+            assert!(Instant::now() < deadline, "no walk came to its end");
+            append(&logs).await.unwrap();
+        }
+        assert!(logs.set_aside().is_empty() && logs.info().await.restarts == 0, "a false alarm");
+
+        let (newest, _) = engine.store().last(b"x", b"y").unwrap().unwrap();
+        engine.store().delete(&newest).unwrap();
+        while logs.set_aside().is_empty() {
+            assert!(Instant::now() < deadline, "it was not noticed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let [aside] = &logs.set_aside()[..] else { panic!("one store was set aside") };
+        assert!(aside.reason.contains("index"), "{}", aside.reason);
+        while append(&logs).await.is_err() {
+            assert!(Instant::now() < deadline, "it never came back");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        logs.stop("stopped by the test").await;
+    });
+}
