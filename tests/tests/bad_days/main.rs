@@ -21,6 +21,7 @@ mod metrics;
 mod old_peer;
 mod overload;
 mod quic;
+mod readme;
 mod receipts;
 mod refusals;
 mod stalls;
