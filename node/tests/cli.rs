@@ -4,6 +4,8 @@
 mod demo;
 #[path = "cli/invites.rs"]
 mod invites;
+#[path = "cli/options.rs"]
+mod options;
 #[path = "cli/shells.rs"]
 mod shells;
 #[path = "cli/waits.rs"]

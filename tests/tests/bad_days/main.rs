@@ -19,6 +19,7 @@ mod lines;
 mod members;
 mod metrics;
 mod old_peer;
+mod options;
 mod overload;
 mod quic;
 mod readme;
