@@ -6,6 +6,8 @@ mod demo;
 mod invites;
 #[path = "cli/options.rs"]
 mod options;
+#[path = "cli/services.rs"]
+mod services;
 #[path = "cli/shells.rs"]
 mod shells;
 #[path = "cli/waits.rs"]
