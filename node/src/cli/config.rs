@@ -12,7 +12,7 @@ use crate::process::Failure;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   anabranch config check --config anabranch.toml
-  ANABRANCH_HTTP__ADDR=127.0.0.1:8080 anabranch config show --config anabranch.toml")]
+  ANABRANCH_HTTP__ADDR=127.0.0.1:8080 anabranch config show --config a.toml")]
 pub struct ConfigArgs {
     #[command(subcommand)]
     what: What,
