@@ -328,7 +328,7 @@ mod tests {
         let table = datasets(&rows, 80);
         assert!(table.lines().all(|line| console::measure_text_width(line) <= 80), "{table}");
         assert!(table.contains("WRITERS") && table.contains(&format!("{name} replicates: orders,customers")), "{table}");
-        assert!(table.contains("archive-of-…") && table.contains("1234567"), "{table}");
+        assert!(table.contains("archive-of-the-y…") && table.contains("1234567"), "{table}");
         let wide = datasets(&rows, 200);
         assert!(wide.contains("REPLICATES") && wide.contains(&format!("{name}  documents")), "{wide}");
     }

@@ -21,7 +21,7 @@ use crate::process::Failure;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   anabranch import orders orders.ndjson               as export writes it
-  anabranch import customers customers.csv --key id   the column `id` is the key
+  anabranch import customers customers.csv --key id   its key is column `id`
   zcat log.ndjson.gz | anabranch import access - --dataset logs
 
 NDJSON: {\"key\", \"value\"} a line. CSV: a cell that is JSON (12, true, [1]) is
