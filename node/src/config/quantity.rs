@@ -115,7 +115,7 @@ pub fn as_size_if_any<S: Serializer>(size: &Option<ByteSize>, serializer: S) -> 
 /// In the largest unit that it is a whole number of: rounded it would not be what was configured.
 pub fn size_text(size: ByteSize) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let unit = units.iter().find(|(bytes, _)| size.0 >= *bytes && size.0 % bytes == 0);
+    let unit = units.iter().find(|(bytes, _)| size.0 >= *bytes && size.0.is_multiple_of(*bytes));
     unit.map_or_else(|| format!("{}B", size.0), |(bytes, name)| format!("{}{name}", size.0 / bytes))
 }
 
