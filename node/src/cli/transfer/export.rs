@@ -28,9 +28,10 @@ pub(super) const VALUE: &str = "value";
   anabranch export customers customers.csv
   anabranch export orders - | jq .value.total
 
-NDJSON: {\"key\", \"value\"} a line. CSV: a column `key` and one for each field that
-a document has; nested values are JSON. The file appears under its name once it
-is whole. Documents that change meanwhile are in it as they were or as they are.")]
+NDJSON: {\"key\", \"value\"} a line. CSV: a column `key` and one for each field
+that a document has; nested values are JSON. The file appears under its name
+once it is whole. Documents that change meanwhile are in it as they were or as
+they are.")]
 pub struct ExportArgs {
     /// The collection.
     collection: String,
