@@ -16,7 +16,7 @@ use std::time::Duration;
 use anabranch_protocol::access::Peers;
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::hlc::WallClock;
-use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Key, PeerId};
+use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Key, KeyHash, PeerId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use anabranch_protocol::token::Token;
@@ -311,6 +311,14 @@ impl NodeHandle {
     /// [`DatasetError`].
     pub async fn get(&self, dataset: &DatasetId, collection: &Collection, key: &Key) -> Result<Option<Document>, DatasetError> {
         self.actors(dataset)?.get(collection.clone(), key.clone()).await
+    }
+
+    /// Whether a write happened under an idempotency key that is remembered.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub async fn remembers(&self, dataset: &DatasetId, key: KeyHash) -> Result<bool, DatasetError> {
+        self.actors(dataset)?.remembers(key).await
     }
 
     /// A page of documents.

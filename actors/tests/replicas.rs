@@ -239,7 +239,7 @@ fn json(text: &str) -> Vec<u8> {
 
 impl TestNode {
     async fn write(&self, op: Op) {
-        let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: collection(), op }]);
         self.handle.write(&DatasetId::primary(), request).await.unwrap();
     }
 
@@ -372,7 +372,7 @@ fn a_peer_that_lacks_sections_is_not_asked_over_and_over_and_delivers_the_rest()
         network.connect(c.peer, b.peer).await;
         let secret = Op::Put { key: Key::new("s").unwrap(), value: json("1") };
         let secret = WriteOp { collection: Collection::new("secrets").unwrap(), op: secret };
-        a.handle.write(&DatasetId::primary(), WriteRequest { ops: vec![secret] }).await.unwrap();
+        a.handle.write(&DatasetId::primary(), WriteRequest::new(vec![secret])).await.unwrap();
         a.put("of a", "1").await;
         b.put("of b", "1").await;
         // B has both documents; C must not have A's, whose first commit it can't have whole.
@@ -506,7 +506,7 @@ fn a_dataset_that_hangs_while_it_opens_keeps_no_other_from_syncing() {
         let slow = DatasetId::new("a-slow-one").unwrap();
         let (orders, key) = (collection(), Key::new("k").unwrap());
         let op = Op::Put { key: key.clone(), value: json("1") };
-        let request = WriteRequest { ops: vec![WriteOp { collection: orders.clone(), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: orders.clone(), op }]);
         a.handle.write(&slow, request).await.unwrap();
         while b.handle.get(&slow, &orders, &key).await.unwrap().is_none() {
             assert!(tokio::time::Instant::now() < deadline, "peers were not greeted for it");
@@ -593,7 +593,7 @@ fn what_was_acknowledged_survives_failing_stores_and_links_on_every_node() {
                 for (d, id) in datasets.iter().enumerate() {
                     let key = format!("{n}-{round}");
                     let op = Op::Put { key: Key::new(&key).unwrap(), value: json("1") };
-                    let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+                    let request = WriteRequest::new(vec![WriteOp { collection: collection(), op }]);
                     if node.handle.write(id, request).await.is_ok() {
                         acked[d].push(key);
                     }
@@ -644,7 +644,7 @@ fn a_disk_that_hangs_keeps_no_caller_for_ever() {
         let (writer, reader) = (a.handle.clone(), a.handle.clone());
         let write = actix::spawn(async move {
             let op = Op::Put { key: Key::new("k").unwrap(), value: json("1") };
-            let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+            let request = WriteRequest::new(vec![WriteOp { collection: collection(), op }]);
             writer.write(&DatasetId::primary(), request).await
         });
         let query = ListQuery { limit: 10, ..ListQuery::default() };

@@ -24,6 +24,7 @@ pub mod fuzzing;
 pub mod handshake;
 pub mod hlc;
 pub mod id;
+pub mod idempotency;
 pub mod invite;
 pub mod limits;
 pub mod network_key;
