@@ -97,7 +97,7 @@ pub async fn unregister(request: HttpRequest, api: Data<Api>) -> Result<HttpResp
 /// Removes all that was written to a collection, and the collection from listings until it is written to again.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/collections/{c}/drop", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
     responses((status = 200, description = "Nothing written before is there any more", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
 pub async fn drop(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -107,7 +107,7 @@ pub async fn drop(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, 
 /// Removes all that was written to a collection.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/collections/{c}/truncate", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^[!-~]+$")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
     responses((status = 200, description = "Nothing written before is there any more", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
 pub async fn truncate(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {

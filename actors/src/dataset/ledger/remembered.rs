@@ -14,7 +14,7 @@ use super::Ledger;
 use crate::dataset::layout;
 use crate::store::{Store, StoreError};
 
-/// Keys that one dataset remembers. In memory they take some 4 MB, on the disk 30.
+/// Keys that one dataset remembers. In memory they take some 4 MB.
 const KEYS_MAX: usize = 100_000;
 /// Keys forgotten in one slice: in the time for which keys last, slices of a minute forget many times what there may be.
 const FORGOTTEN_MAX: usize = 1_024;
