@@ -765,6 +765,7 @@ mod reached;
 mod registration;
 mod remembered;
 mod rows;
+mod scans;
 mod sweep;
 mod verify;
 mod weigh;
