@@ -5,6 +5,7 @@ mod hosted;
 mod hosting;
 mod members;
 mod operate;
+mod rounds;
 mod router;
 mod sessions;
 
@@ -105,7 +106,7 @@ pub struct DatasetSettings {
 pub struct SyncSettings {
     /// Announcements are gathered this long; zero announces every commit at once.
     pub announce_interval: Duration,
-    /// How often vectors are compared with each peer though nothing was heard.
+    /// How often a digest is compared with each peer though nothing was heard.
     pub anti_entropy_interval: Duration,
     /// Most peers that are pulled from at once; the others wait for their turn.
     pub max_peers: usize,

@@ -6,10 +6,12 @@ mod bad_frames;
 mod floors;
 #[path = "replicas/forks.rs"]
 mod forks;
+#[path = "replicas/rounds.rs"]
+mod rounds;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,12 +46,15 @@ struct Network {
     /// Bytes that are looked for in every message, and who sent them to whom.
     marker: Mutex<Vec<u8>>,
     carried: Mutex<Vec<(PeerId, PeerId)>>,
+    /// Announcements are lost.
+    silent: AtomicBool,
 }
 
 fn kind_of(request: &Request) -> &'static str {
     match request {
         Request::Hello(_) => "hello",
         Request::Heads(_) => "heads",
+        Request::Round(_) => "round",
         Request::Pull(_) => "pull",
         Request::Push(_) => "push",
         Request::Confirm(_) => "confirm",
@@ -147,6 +152,9 @@ impl Transport for Channels {
         .boxed()
     }
     fn announce(&self, announce: Announce) {
+        if self.network.silent.load(Ordering::Relaxed) {
+            return;
+        }
         let nodes = self.network.nodes.lock().unwrap();
         for (peer, events) in nodes.iter().filter(|(peer, _)| self.network.linked(self.me, **peer)) {
             assert_ne!(*peer, self.me);

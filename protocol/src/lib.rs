@@ -31,6 +31,7 @@ pub mod network_key;
 pub mod plan;
 pub mod registration;
 pub mod replica;
+pub mod round;
 pub mod token;
 pub mod value;
 pub mod vector;

@@ -21,7 +21,7 @@ use anabranch_protocol::token::Token;
 use anabranch_protocol::vector::{Head, VersionVector};
 use anabranch_protocol::wire::{
     Announce, Confirm, DatasetHello, DatasetReply, Heads, HeadsReply, Held, Hello, HelloReply, Incomplete, Kind, Page,
-    PolicyScope, Pull, Push, Pushed, Refusal, RefusalCode, Request, Response,
+    PolicyScope, Pull, Push, Pushed, Refusal, RefusalCode, Request, Response, Round,
 };
 use serde_bytes::ByteBuf;
 
@@ -119,6 +119,7 @@ fn requests(d: Option<DatasetId>) -> Vec<(&'static str, Request)> {
         ("hello", Request::Hello(hello(d.clone()))),
         ("hello-withdrawn", Request::Hello(withdrawing(d.clone()))),
         ("heads", Request::Heads(Heads { dataset: d.clone(), digest: vector().digest() })),
+        ("round", Request::Round(Round { digest: vector().digest() })),
         ("pull", Request::Pull(Pull { dataset: d.clone(), registration, wants, bytes_max: 65_536 })),
         ("push", Request::Push(Push { dataset: d.clone(), frames: vec![ByteBuf::from(primary_commit().to_bytes())] })),
         ("confirm", Request::Confirm(Confirm { statements: vec![statement(d.clone())], dataset: d })),
@@ -148,6 +149,7 @@ fn responses(d: Option<DatasetId>) -> Vec<(&'static str, Response)> {
         ("page-incomplete", page(vec![], false, incomplete)),
         ("pushed", pushed(true, vec![])),
         ("pushed-held", pushed(false, held)),
+        ("round-reply", Response::Round(Round { digest: vector().digest() })),
         ("confirmed", Response::Confirmed),
         ("refused", Response::Refused(refusal)),
     ]
