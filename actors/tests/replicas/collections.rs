@@ -17,13 +17,13 @@ fn replicating(network: &Arc<Network>, seed: u8, kind: Kind, names: &[&str]) -> 
 impl TestNode {
     async fn put_in(&self, name: &str, key: &str, value: &str) {
         let op = Op::Put { key: Key::new(key).unwrap(), value: json(value) };
-        let request = WriteRequest { ops: vec![WriteOp { collection: named(name), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: named(name), op }]);
         self.handle.write(&DatasetId::primary(), request).await.unwrap();
     }
 
     async fn append_to(&self, name: &str, value: &str) {
         let op = Op::Append { value: json(value) };
-        let request = WriteRequest { ops: vec![WriteOp { collection: named(name), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: named(name), op }]);
         self.handle.write(&DatasetId::primary(), request).await.unwrap();
     }
 

@@ -192,7 +192,7 @@ fn key(number: usize) -> Key {
 
 async fn put(handle: &DatasetHandle, number: usize) -> Result<(), WriteError> {
     let op = Op::Put { key: key(number), value: Value::from_json(b"1").unwrap().encode() };
-    let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+    let request = WriteRequest::new(vec![WriteOp { collection: collection(), op }]);
     let written = tokio::time::timeout(DEADLINE, handle.write(request)).await;
     written.expect("no caller ever hangs").map(drop)
 }
