@@ -91,7 +91,7 @@ enum Command {
     Config(config::ConfigArgs),
     /// Print completions for a shell.
     #[command(after_help = "Example:
-  anabranch completions bash > ~/.local/share/bash-completion/completions/anabranch")]
+  anabranch completions fish > ~/.config/fish/completions/anabranch.fish")]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,

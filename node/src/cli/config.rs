@@ -21,8 +21,10 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Say whether `run` would accept it; exit code 2 and the first mistake if not.
+    #[command(after_help = "Example:\n  anabranch config check --config anabranch.toml")]
     Check(Of),
     /// Print the effective configuration and where each value came from. No secret is printed, only the names of their files.
+    #[command(after_help = "Example:\n  anabranch config show --config anabranch.toml")]
     Show(Of),
 }
 
