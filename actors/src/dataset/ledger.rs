@@ -219,6 +219,7 @@ impl Ledger {
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
         ledger.start_writer(identity, epoch)?;
+        ledger.load_registration()?;
         ledger.part_again()?;
         ledger.start_registration()?;
         Ok(ledger)
