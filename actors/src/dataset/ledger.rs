@@ -96,7 +96,7 @@ pub struct Committed {
     pub newly_parted: bool,
     /// Whether the registration is another one now.
     pub registered_anew: bool,
-    /// Whether collections that are imported got on without a peer.
+    /// Whether collections that are imported got on without a peer, or one of them is complete now.
     pub got_on: bool,
     /// Up to where commits of peers that may no longer write count.
     pub fences: Arc<Fences>,

@@ -302,3 +302,43 @@ proptest! {
         ledger.audit().unwrap();
     }
 }
+
+/// Of a branch there is nothing below its fork: that is neither missing nor damage.
+#[test]
+fn a_collection_registered_after_a_line_parted_is_imported_of_its_branches() {
+    let (engine, mut random) = (MemoryEngine::default(), 0);
+    let settings = ReplicaSettings {
+        dataset: DatasetId::primary(),
+        lineage: Lineage::ZERO,
+        kind: Kind::Documents,
+        identity: Identity::from_secret(&[7; 32]),
+        registration: Registration::of([orders()]),
+        max_clock_skew: Duration::from_secs(300),
+        writers: anabranch_protocol::access::Peers::All,
+    };
+    let place = Path::new("/nowhere/primary");
+    let mut ledger = Ledger::open(&engine, place, 1 << 20, settings, &mut entropy(&mut random)).unwrap();
+    let (line, other, proof) = of_another();
+    ledger.receive_with(WallClock(NOON + 9), line.clone(), Vec::new()).unwrap();
+    ledger.receive_with(WallClock(NOON + 9), vec![other.clone()], vec![proof]).unwrap();
+    ledger.register(&customers()).unwrap().0.unwrap();
+    assert!(matches!(ledger.coverages().standing(&customers()), Standing::Importing { .. }));
+    // A commit of another line of that writer's peer, which is not here.
+    let another = Draft {
+        dataset: &DatasetId::primary(),
+        lineage: Lineage::ZERO,
+        epoch: anabranch_protocol::id::Epoch([10; 16]),
+        seq: 1,
+        previous: Hash::ZERO,
+        parent: None,
+        hlc: Hlc((NOON + 1) << 16),
+        sections: line[0].sections().map(|s| (s.collection.clone(), s.salt, s.entries.clone())).collect(),
+    };
+    let widened = ledger.widen(vec![another.seal(&Identity::from_secret(&[8; 32]))]).unwrap();
+    assert_eq!(widened.verdicts, [Verdict::Refused(anabranch_protocol::replica::ReceiveRefusal::Gap { have: 0 })]);
+    let widened = ledger.widen(line.iter().chain([&other]).cloned().collect()).unwrap();
+    assert!(widened.verdicts.iter().all(|verdict| *verdict == Verdict::Applied), "{:?}", widened.verdicts);
+    assert_eq!(ledger.coverages().standing(&customers()), Standing::Complete);
+    ledger.check().unwrap();
+    ledger.audit().unwrap();
+}
