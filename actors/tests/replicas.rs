@@ -430,6 +430,15 @@ fn move_clock_by_hand() {
     });
 }
 
+/// Lets everything run until something is so; false after half a minute of real time, while the virtual clock stands.
+async fn settled(mut condition: impl FnMut() -> bool) -> bool {
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    while !condition() && std::time::Instant::now() < until {
+        tokio::task::yield_now().await;
+    }
+    condition()
+}
+
 /// Lets everybody do what there is to do.
 async fn settle() {
     let until = std::time::Instant::now() + Duration::from_millis(50);
@@ -650,12 +659,13 @@ fn a_disk_that_hangs_keeps_no_caller_for_ever() {
             writer.write(&DatasetId::primary(), request).await
         });
         let query = ListQuery { limit: 10, ..ListQuery::default() };
+        assert!(settled(|| plan.struck() >= 1).await, "the write hangs");
         let read = actix::spawn(async move { reader.list(&DatasetId::primary(), &collection(), query).await });
-        settle().await;
+        // Both are with the disk before the clock moves: a write that has not got there is refused, not unknown.
+        assert!(settled(|| plan.struck() >= 2).await, "so does the read");
         assert!(!write.is_finished() && !read.is_finished());
         tokio::time::advance(Duration::from_secs(61)).await;
-        settle().await;
-        let answered = write.is_finished() && read.is_finished();
+        let answered = settled(|| write.is_finished() && read.is_finished()).await;
         plan.clear();
         assert!(answered, "callers hang with the disk");
         let outcome = write.await.unwrap();

@@ -743,6 +743,7 @@ mod memory;
 mod reached;
 mod registration;
 mod rows;
+mod scans;
 mod sweep;
 mod verify;
 mod weigh;

@@ -14,6 +14,7 @@ use anabranch_protocol::replica::RowWrite;
 use anabranch_protocol::wire::Kind;
 
 use super::Ledger;
+use super::scans::scan_checked;
 use crate::dataset::layout;
 use crate::store::StoreError;
 
@@ -152,7 +153,7 @@ impl WalkedRows for Slice<'_> {
         let start = after.map_or_else(|| base.clone(), |after| [&layout::row_key(collection, after)[..], &[0]].concat());
         let (mut rows, mut bytes, mut failed) = (Vec::new(), 0, None);
         let (rows_max, bytes_max) = (left, self.bytes_left);
-        self.ledger.store.scan(&start, &layout::after_prefix(&base), &mut |key, head| {
+        scan_checked(&*self.ledger.store, &start, &layout::after_prefix(&base), &mut |key, head| {
             if rows.len() >= rows_max || bytes >= bytes_max {
                 failed = Some(None);
                 return ControlFlow::Break(());

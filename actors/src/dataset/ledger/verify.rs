@@ -9,6 +9,7 @@ use anabranch_protocol::id::{Collection, Hash, Key, WriterId};
 use anabranch_protocol::replica::{Line, Record};
 use anabranch_protocol::wire::Kind;
 
+use super::scans::scan_checked;
 use super::{Ledger, META_CLOCK, saved};
 use crate::dataset::layout;
 use crate::dataset::log::{self, Found};
@@ -58,8 +59,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reads everything in a small store: the log from its first record, every chain, every index row, every document. Whether it
-    /// was small enough.
+    /// Reads everything in a small store: each row by scan and by lookup, the log from its first record, every chain, every index
+    /// row, every document. Whether it was small enough.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] says what is damaged.
@@ -68,6 +69,8 @@ impl Ledger {
             tracing::debug!(bytes = self.store.size_bytes(), "the store is too large to be read as a whole at its open");
             return Ok(false);
         }
+        // First, for all that follows reads each row one way only.
+        scan_checked(&*self.store, &[], &[u8::MAX], &mut |_, _| ControlFlow::Continue(()))?;
         let mut chains: BTreeMap<WriterId, (u64, Hash)> = BTreeMap::new();
         let mut tallies: BTreeMap<Collection, Tally> = BTreeMap::new();
         let mut records = RecordIndex::default();

@@ -99,16 +99,22 @@ async fn a_peer_reached_by_both_carriers_keeps_one_connection() {
     eventually("both addresses are known to be one peer's", || b.handle.peer_addresses(id_a).len() == 2).await;
     let counters = [a.handle.counters(), b.handle.counters()];
     eventually("one connection is left", || counters.iter().all(|c| c.connections.load(Ordering::Relaxed) == 1)).await;
+    // `a` may see the second connection come and go before it sees the first one: one loss, and never one at the side that dialed.
+    let mut lost = 0;
     for _ in 0..20 {
         let asked = b.handle.request(id_a, Class::Interactive, heads());
         let reply = a.until(|event| match event {
             TransportEvent::Request { reply, .. } => Some(reply),
-            TransportEvent::Disconnected { .. } => panic!("flapping"),
+            TransportEvent::Disconnected { .. } => {
+                lost += 1;
+                None
+            }
             _ => None,
         });
         let _ = reply.await.send(Response::Confirmed);
         assert_eq!(timeout(DEADLINE, asked).await.unwrap(), Ok(Response::Confirmed));
     }
+    assert!(lost <= 1, "flapping: {lost}");
     let late = std::iter::from_fn(|| b.events.try_recv().ok());
     assert!(!late.into_iter().any(|event| matches!(event, TransportEvent::Disconnected { .. })), "flapping");
 
