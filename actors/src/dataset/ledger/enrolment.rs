@@ -81,12 +81,15 @@ mod tests {
         Ledger::open(engine, directory, 0, settings(Kind::Documents), &mut entropy(&mut seed.clone())).unwrap()
     }
 
+    /// What is done, and who is enrolled and who is demoted after it.
+    type Step<'a> = (&'a dyn Fn(&mut Ledger), &'a [PeerId], &'a [PeerId]);
+
     /// The machine crashes after each step, and keeps nothing that had not passed a barrier.
     #[test]
     fn who_is_enrolled_and_who_was_demoted_is_durable_at_once() {
         let (engine, directory) = (MemoryEngine::default(), Path::new("/enrolment"));
         let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
-        let steps: [(&dyn Fn(&mut Ledger), &[PeerId], &[PeerId]); 6] = [
+        let steps: [Step; 6] = [
             (&|ledger| ledger.peer_accepted(one, now(1)).unwrap(), &[one], &[]),
             (&|ledger| ledger.peer_accepted(two, now(2)).unwrap(), &[one, two], &[]),
             (&|ledger| assert!(ledger.set_enrolled(one, false, now(3)).unwrap()), &[two], &[one]),
