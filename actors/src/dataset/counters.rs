@@ -124,6 +124,7 @@ fn kind_of(request: &Request) -> &'static str {
     match request {
         Request::Hello(_) => "hello",
         Request::Heads(_) => "heads",
+        Request::Round(_) => "round",
         Request::Pull(_) => "pull",
         Request::Push(_) => "push",
         Request::Confirm(_) => "confirm",

@@ -17,13 +17,13 @@ fn replicating(network: &Arc<Network>, seed: u8, kind: Kind, names: &[&str]) -> 
 impl TestNode {
     async fn put_in(&self, name: &str, key: &str, value: &str) {
         let op = Op::Put { key: Key::new(key).unwrap(), value: json(value) };
-        let request = WriteRequest { ops: vec![WriteOp { collection: named(name), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: named(name), op }]);
         self.handle.write(&DatasetId::primary(), request).await.unwrap();
     }
 
     async fn append_to(&self, name: &str, value: &str) {
         let op = Op::Append { value: json(value) };
-        let request = WriteRequest { ops: vec![WriteOp { collection: named(name), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: named(name), op }]);
         self.handle.write(&DatasetId::primary(), request).await.unwrap();
     }
 
@@ -123,7 +123,7 @@ fn what_is_still_imported_is_not_confirmed() {
         network.connect(a.peer, b.peer).await;
         let write = async |name: &str| {
             let op = Op::Put { key: Key::new("k").unwrap(), value: json("1") };
-            let request = WriteRequest { ops: vec![WriteOp { collection: named(name), op }] };
+            let request = WriteRequest::new(vec![WriteOp { collection: named(name), op }]);
             a.handle.write(&DatasetId::primary(), request).await.unwrap().token.unwrap()
         };
         let confirmed = async |token, name: &str, patience| {

@@ -12,6 +12,7 @@ mod floors;
 mod forks;
 mod hostile;
 mod hosting;
+mod idempotency;
 mod invites;
 mod kills;
 mod lineage;

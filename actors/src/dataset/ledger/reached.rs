@@ -88,7 +88,7 @@ mod tests {
 
     fn write(ledger: &mut Ledger, n: u32) {
         let op = Op::Put { key: Key::new("k").unwrap(), value: vec![0] };
-        let request = WriteRequest { ops: vec![WriteOp { collection: Collection::new("orders").unwrap(), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: Collection::new("orders").unwrap(), op }]);
         ledger.write(now(n), &[request], &mut entropy(&mut u8::try_from(n).unwrap())).unwrap();
     }
 

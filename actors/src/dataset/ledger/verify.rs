@@ -308,14 +308,14 @@ mod tests {
                 };
                 WriteOp { collection: Collection::new(collection).unwrap(), op }
             };
-            let request = WriteRequest { ops: vec![op("a"), op("local")] };
+            let request = WriteRequest::new(vec![op("a"), op("local")]);
             ledger.write(WallClock(1_700_000_000_000 + n as u64), &[request], &mut entropy).unwrap();
         }
         if kind == Kind::Documents {
             // And a drop, of which one document is removed, before the last ones.
             let ops = |ops: Vec<Op>| {
                 let collection = Collection::new("a").unwrap();
-                WriteRequest { ops: ops.into_iter().map(|op| WriteOp { collection: collection.clone(), op }).collect() }
+                WriteRequest::new(ops.into_iter().map(|op| WriteOp { collection: collection.clone(), op }).collect())
             };
             let put = |key: &str| Op::Put { key: Key::new(key).unwrap(), value: Value::Text("y".repeat(20_000)).encode() };
             let drop = ops(vec![Op::Truncate, put("k0"), put("k1")]);

@@ -192,7 +192,7 @@ fn key(number: usize) -> Key {
 
 async fn put(handle: &DatasetHandle, number: usize) -> Result<(), WriteError> {
     let op = Op::Put { key: key(number), value: Value::from_json(b"1").unwrap().encode() };
-    let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+    let request = WriteRequest::new(vec![WriteOp { collection: collection(), op }]);
     let written = tokio::time::timeout(DEADLINE, handle.write(request)).await;
     written.expect("no caller ever hangs").map(drop)
 }
@@ -499,7 +499,7 @@ fn a_write_is_measured_once_it_is_durable_and_a_refused_one_is_not() {
             assert_eq!(measured(), n);
         }
         let op = Op::Delete { key: key(99), must_exist: true };
-        let refused = world.logs.write(WriteRequest { ops: vec![WriteOp { collection: collection(), op }] }).await;
+        let refused = world.logs.write(WriteRequest::new(vec![WriteOp { collection: collection(), op }])).await;
         assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
         world.plan.reload("barrier:error:dataset=logs").unwrap();
         assert!(matches!(put(&world.logs, 1).await, Err(WriteError::Unknown { .. })));

@@ -48,7 +48,7 @@ fn write(ledger: &mut Ledger, n: u64, kind: Kind, seed: &mut u8) -> Arc<Commit> 
         Kind::Documents => Op::Put { key: Key::new("k").unwrap(), value: vec![0] },
         Kind::Append => Op::Append { value: vec![0] },
     };
-    let request = WriteRequest { ops: vec![WriteOp { collection: orders(), op }] };
+    let request = WriteRequest::new(vec![WriteOp { collection: orders(), op }]);
     let (_, committed) = ledger.write(WallClock(NOON + n), &[request], &mut entropy(seed)).unwrap();
     committed.commits[0].clone()
 }

@@ -1,6 +1,7 @@
 //! A store that holds a row as it once was is set aside while it runs, as any damaged one is.
 
 use std::sync::Weak;
+use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::dataset::layout;
@@ -67,6 +68,46 @@ fn a_row_as_it_once_was_has_its_store_set_aside() {
         }
         assert_eq!(logs.get(collection(), key(7)).await.unwrap(), None, "what was wrong is not served");
         assert!(logs.get(collection(), key(9)).await.unwrap().is_some());
+        logs.stop("stopped by the test").await;
+    });
+}
+
+/// A clock that a test sets.
+#[derive(Debug)]
+struct SetClock(AtomicU64);
+
+impl crate::node::Clock for SetClock {
+    fn now(&self) -> WallClock {
+        WallClock(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[test]
+fn a_key_that_is_over_is_forgotten_in_the_background() {
+    run(async {
+        let place = tempfile::tempdir().unwrap();
+        let engine = Arc::new(Shared::default());
+        let clock = Arc::new(SetClock(AtomicU64::new(1_790_000_000_000)));
+        let node = settings(engine.clone(), &FaultPlan::default(), DEADLINE);
+        let node = NodeSettings { data_dir: place.path().to_owned(), cache_bytes: 1 << 20, clock: clock.clone(), ..node };
+        let logs = start_at_pace(&node, "logs", Duration::from_millis(1));
+        let op = Op::Put { key: key(1), value: Value::from_json(b"1").unwrap().encode() };
+        let request = WriteRequest::once(vec![WriteOp { collection: collection(), op }], &"once".parse().unwrap());
+        let key = request.idempotency.unwrap().key;
+        let first = logs.write(request.clone()).await.unwrap();
+        let (deadline, before) = (Instant::now() + DEADLINE, walks(&logs).await);
+        while walks(&logs).await < before + 2 {
+            assert!(Instant::now() < deadline, "no walk came to its end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(logs.write(request).await, Ok(first), "not before its time");
+        assert_eq!(logs.remembers(key).await, Ok(true));
+        clock.0.fetch_add(24 * 60 * 60 * 1_000, Ordering::SeqCst);
+        while engine.store().get(&layout::remembered_key(&key)).unwrap().is_some() {
+            assert!(Instant::now() < deadline, "it stays for ever");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(logs.remembers(key).await, Ok(false));
         logs.stop("stopped by the test").await;
     });
 }
