@@ -176,6 +176,7 @@ fn start_at_pace(node: &NodeSettings, name: &str, maintenance_interval: Duration
         settings,
         node: node.clone(),
         cache_bytes: 0,
+        audit_bytes_max: u64::MAX,
         transport: Arc::new(Alone),
         news: mpsc::unbounded_channel().0,
         counters: Arc::default(),
