@@ -101,7 +101,7 @@ pub struct Committed {
     pub newly_parted: bool,
     /// Whether the registration is another one now.
     pub registered_anew: bool,
-    /// Whether collections that are imported got on without a peer.
+    /// Whether collections that are imported got on without a peer, or one of them is complete now.
     pub got_on: bool,
     /// Up to where commits of peers that may no longer write count.
     pub fences: Arc<Fences>,
@@ -226,6 +226,7 @@ impl Ledger {
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
         ledger.start_writer(identity, epoch)?;
+        ledger.load_registration()?;
         ledger.part_again()?;
         ledger.start_registration()?;
         Ok(ledger)

@@ -18,8 +18,6 @@ use crate::store::StoreError;
 
 /// Records up to the newest that are read at every open.
 const NEWEST_RECORDS: u64 = 16;
-/// Stores up to this size are read as a whole when the process opens them first, bytes on disk.
-const AUDIT_BYTES_MAX: u64 = 64 << 20;
 
 impl Ledger {
     /// Checks what is cheap at any size: each line's newest commit is in the log and hashes to what the line says, the newest
@@ -59,16 +57,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reads everything in a small store: each row by scan and by lookup, the log from its first record, every chain, every index
-    /// row, every document. Whether it was small enough.
+    /// Reads everything: each row by scan and by lookup, the log from its first record, every chain, every index row, every
+    /// document.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] says what is damaged.
-    pub fn audit(&self) -> Result<bool, StoreError> {
-        if self.store.size_bytes() > AUDIT_BYTES_MAX {
-            tracing::debug!(bytes = self.store.size_bytes(), "the store is too large to be read as a whole at its open");
-            return Ok(false);
-        }
+    pub fn audit(&self) -> Result<(), StoreError> {
         // First, for all that follows reads each row one way only.
         scan_checked(&*self.store, &[], &[u8::MAX], &mut |_, _| ControlFlow::Continue(()))?;
         let mut chains: BTreeMap<WriterId, (u64, Hash)> = BTreeMap::new();
@@ -106,8 +100,7 @@ impl Ledger {
         // An `append` dataset has rows of the reserved collection only.
         let has_rows = |collection: &Collection| settings.kind == Kind::Documents || collection.is_reserved();
         let mut of_rows = saved.tallies.iter().filter(|(collection, _)| has_rows(collection));
-        of_rows.try_for_each(|(collection, tally)| self.audit_rows(collection, tally))?;
-        Ok(true)
+        of_rows.try_for_each(|(collection, tally)| self.audit_rows(collection, tally))
     }
 
     fn audit_chain(&self, record: &Record, chains: &mut BTreeMap<WriterId, (u64, Hash)>) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use crate::store::SledEngine;
 
 /// Lets a test at the store that a dataset has open.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Shared {
     inner: SledEngine,
     open: Mutex<Option<Weak<dyn Store>>>,
 }
@@ -23,7 +23,7 @@ impl StoreEngine for Shared {
 }
 
 impl Shared {
-    fn store(&self) -> Arc<dyn Store> {
+    pub fn store(&self) -> Arc<dyn Store> {
         self.open.lock().unwrap().as_ref().and_then(Weak::upgrade).unwrap()
     }
 }
