@@ -297,7 +297,9 @@ pub enum WriteError {
     #[error("dataset {dataset}: no space left on the disk; the write was not acknowledged")]
     NoSpace { dataset: DatasetId },
     /// The store failed while it was written: it may or may not have happened.
-    #[error("dataset {dataset}: the outcome of the write is unknown ({reason}): read it back before writing again")]
+    #[error(
+        "dataset {dataset}: the outcome of the write is unknown ({reason}): read it back before writing again, or send it again under its idempotency key if it has one"
+    )]
     Unknown { dataset: DatasetId, reason: String },
 }
 

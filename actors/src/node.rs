@@ -5,6 +5,7 @@ mod hosted;
 mod hosting;
 mod members;
 mod operate;
+mod rounds;
 mod router;
 mod sessions;
 
@@ -16,7 +17,7 @@ use std::time::Duration;
 use anabranch_protocol::access::Peers;
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::hlc::WallClock;
-use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Key, PeerId};
+use anabranch_protocol::id::{Collection, DatasetId, Incarnation, Key, KeyHash, PeerId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use anabranch_protocol::token::Token;
@@ -105,7 +106,7 @@ pub struct DatasetSettings {
 pub struct SyncSettings {
     /// Announcements are gathered this long; zero announces every commit at once.
     pub announce_interval: Duration,
-    /// How often vectors are compared with each peer though nothing was heard.
+    /// How often a digest is compared with each peer though nothing was heard.
     pub anti_entropy_interval: Duration,
     /// Most peers that are pulled from at once; the others wait for their turn.
     pub max_peers: usize,
@@ -311,6 +312,14 @@ impl NodeHandle {
     /// [`DatasetError`].
     pub async fn get(&self, dataset: &DatasetId, collection: &Collection, key: &Key) -> Result<Option<Document>, DatasetError> {
         self.actors(dataset)?.get(collection.clone(), key.clone()).await
+    }
+
+    /// Whether a write happened under an idempotency key that is remembered.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub async fn remembers(&self, dataset: &DatasetId, key: KeyHash) -> Result<bool, DatasetError> {
+        self.actors(dataset)?.remembers(key).await
     }
 
     /// A page of documents.

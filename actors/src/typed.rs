@@ -149,7 +149,7 @@ impl<T: Serialize + DeserializeOwned> TypedCollection<T> {
     }
 
     async fn write(&self, op: Op) -> Result<Written, TypedError> {
-        let request = WriteRequest { ops: vec![WriteOp { collection: self.collection.clone(), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: self.collection.clone(), op }]);
         Ok(self.dataset.node.write(&self.dataset.dataset, request).await?)
     }
 

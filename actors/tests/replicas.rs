@@ -6,10 +6,14 @@ mod bad_frames;
 mod floors;
 #[path = "replicas/forks.rs"]
 mod forks;
+#[path = "replicas/rights.rs"]
+mod rights;
+#[path = "replicas/rounds.rs"]
+mod rounds;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,12 +48,15 @@ struct Network {
     /// Bytes that are looked for in every message, and who sent them to whom.
     marker: Mutex<Vec<u8>>,
     carried: Mutex<Vec<(PeerId, PeerId)>>,
+    /// Announcements are lost.
+    silent: AtomicBool,
 }
 
 fn kind_of(request: &Request) -> &'static str {
     match request {
         Request::Hello(_) => "hello",
         Request::Heads(_) => "heads",
+        Request::Round(_) => "round",
         Request::Pull(_) => "pull",
         Request::Push(_) => "push",
         Request::Confirm(_) => "confirm",
@@ -147,6 +154,9 @@ impl Transport for Channels {
         .boxed()
     }
     fn announce(&self, announce: Announce) {
+        if self.network.silent.load(Ordering::Relaxed) {
+            return;
+        }
         let nodes = self.network.nodes.lock().unwrap();
         for (peer, events) in nodes.iter().filter(|(peer, _)| self.network.linked(self.me, **peer)) {
             assert_ne!(*peer, self.me);
@@ -239,7 +249,7 @@ fn json(text: &str) -> Vec<u8> {
 
 impl TestNode {
     async fn write(&self, op: Op) {
-        let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: collection(), op }]);
         self.handle.write(&DatasetId::primary(), request).await.unwrap();
     }
 
@@ -372,7 +382,7 @@ fn a_peer_that_lacks_sections_is_not_asked_over_and_over_and_delivers_the_rest()
         network.connect(c.peer, b.peer).await;
         let secret = Op::Put { key: Key::new("s").unwrap(), value: json("1") };
         let secret = WriteOp { collection: Collection::new("secrets").unwrap(), op: secret };
-        a.handle.write(&DatasetId::primary(), WriteRequest { ops: vec![secret] }).await.unwrap();
+        a.handle.write(&DatasetId::primary(), WriteRequest::new(vec![secret])).await.unwrap();
         a.put("of a", "1").await;
         b.put("of b", "1").await;
         // B has both documents; C must not have A's, whose first commit it can't have whole.
@@ -515,7 +525,7 @@ fn a_dataset_that_hangs_while_it_opens_keeps_no_other_from_syncing() {
         let slow = DatasetId::new("a-slow-one").unwrap();
         let (orders, key) = (collection(), Key::new("k").unwrap());
         let op = Op::Put { key: key.clone(), value: json("1") };
-        let request = WriteRequest { ops: vec![WriteOp { collection: orders.clone(), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: orders.clone(), op }]);
         a.handle.write(&slow, request).await.unwrap();
         while b.handle.get(&slow, &orders, &key).await.unwrap().is_none() {
             assert!(tokio::time::Instant::now() < deadline, "peers were not greeted for it");
@@ -602,7 +612,7 @@ fn what_was_acknowledged_survives_failing_stores_and_links_on_every_node() {
                 for (d, id) in datasets.iter().enumerate() {
                     let key = format!("{n}-{round}");
                     let op = Op::Put { key: Key::new(&key).unwrap(), value: json("1") };
-                    let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+                    let request = WriteRequest::new(vec![WriteOp { collection: collection(), op }]);
                     if node.handle.write(id, request).await.is_ok() {
                         acked[d].push(key);
                     }
@@ -653,7 +663,7 @@ fn a_disk_that_hangs_keeps_no_caller_for_ever() {
         let (writer, reader) = (a.handle.clone(), a.handle.clone());
         let write = actix::spawn(async move {
             let op = Op::Put { key: Key::new("k").unwrap(), value: json("1") };
-            let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+            let request = WriteRequest::new(vec![WriteOp { collection: collection(), op }]);
             writer.write(&DatasetId::primary(), request).await
         });
         let query = ListQuery { limit: 10, ..ListQuery::default() };

@@ -40,12 +40,12 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  anabranch run                                   a node with the dataset `primary`; prints how to start a second one
-  anabranch run --peer /ip4/192.0.2.1/tcp/4001    the same, in sync with that peer
-  anabranch put orders o-1 '{\"total\": 12}'        write a document; get, list, patch, delete, import, export work alike
-  anabranch status                                what a running node holds
+  anabranch run                              a node with `primary`
+  anabranch run --peer /ip4/192.0.2.1/tcp/4001     in sync with that peer
+  anabranch put orders o-1 '{\"total\": 12}'   write a document
+  anabranch status                           what a running node holds
   anabranch invite | ssh there anabranch run --join -
-  anabranch demo                                  three nodes to look at";
+  anabranch demo                             three nodes to look at";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -60,10 +60,12 @@ enum Command {
     /// Make a string that lets another node join.
     Invite(invite::InviteArgs),
     /// Show a running node and its datasets.
+    #[command(after_help = "Examples:\n  anabranch status\n  anabranch status --node http://127.0.0.1:7071 --json")]
     Status(query::QueryArgs),
-    /// Show the peers of a running node and how far each dataset is apart; or enrol, demote, disable, remove one.
+    /// Show with whom a node syncs and how far apart they are; or enrol, demote, disable, remove a peer.
     Peers(peers::PeersArgs),
     /// Show the datasets of a running node.
+    #[command(after_help = "Examples:\n  anabranch datasets\n  anabranch datasets --node http://127.0.0.1:7071 --json")]
     Datasets(query::QueryArgs),
     /// Create, delete, pause, resume or restart a dataset of a running node.
     Dataset(dataset::DatasetArgs),
@@ -88,7 +90,8 @@ enum Command {
     /// Check a configuration, or show what it comes to.
     Config(config::ConfigArgs),
     /// Print completions for a shell.
-    #[command(after_help = "Example:\n  anabranch completions bash > ~/.local/share/bash-completion/completions/anabranch")]
+    #[command(after_help = "Example:
+  anabranch completions fish > ~/.config/fish/completions/anabranch.fish")]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -140,12 +143,14 @@ struct RunArgs {
 const RUN_EXAMPLES: &str = "\
 Examples:
   anabranch run
-  anabranch run --data-dir ./b --listen /ip4/127.0.0.1/tcp/0 --http 127.0.0.1:0 --peer /ip4/127.0.0.1/tcp/4001
+  anabranch run --data-dir ./b --listen /ip4/127.0.0.1/tcp/0 \\
+      --http 127.0.0.1:0 --peer /ip4/127.0.0.1/tcp/4001
   ssh there anabranch invite | anabranch run --data-dir ./b --join -
   anabranch run --dataset orders=* --dataset logs:append=app,access
   ANABRANCH_HTTP__ADDR=127.0.0.1:8080 anabranch run --config anabranch.toml
 
-Exit codes: 0 stopped cleanly, 2 bad arguments or configuration, 3 data directory in use, 1 anything else.";
+Exit codes: 0 stopped cleanly, 2 bad arguments or configuration,
+3 data directory in use, 1 anything else.";
 
 /// The program: parses the process's arguments and does what they say.
 #[must_use]
@@ -158,10 +163,16 @@ pub fn main(world: World) -> ExitCode {
     match dispatch(cli.command, world) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("anabranch: {failure}");
+            eprintln!("{}", for_terminal(&failure.to_string()));
             failure.exit_code()
         }
     }
+}
+
+/// Broken between words where somebody looks, one line where a program does.
+fn for_terminal(failure: &str) -> String {
+    let width = console::Term::stderr().size_checked().map_or(usize::MAX, |(_, columns)| usize::from(columns));
+    tables::wrapped(failure, "anabranch: ", width)
 }
 
 fn dispatch(command: Command, world: World) -> Result<(), Failure> {
@@ -225,11 +236,18 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_examples() {
-        for command in Cli::command().get_subcommands() {
+    fn every_command_has_examples_of_itself_that_fit_eighty_columns() {
+        fn look(command: &clap::Command, path: &str) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains("Example"), "{} has none", command.get_name());
+            let of_itself = |line: &str| line.starts_with(&format!("  {path}")) || line.contains(&format!(" {path} "));
+            assert!(help.contains("Example") && help.lines().any(of_itself), "{path}: {help}");
+            let too_wide = help.lines().find(|line| console::measure_text_width(line) > 79);
+            assert_eq!(too_wide, None, "{path}");
+            for inner in command.get_subcommands() {
+                look(inner, &format!("{path} {}", inner.get_name()));
+            }
         }
+        look(&Cli::command(), "anabranch");
     }
 
     #[test]

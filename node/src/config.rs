@@ -11,6 +11,7 @@ mod load;
 mod new_dataset;
 mod not_yet;
 mod page;
+mod quantity;
 mod reach;
 #[cfg(feature = "cli")]
 pub(crate) mod shown;
@@ -283,7 +284,7 @@ fn datasets(page: &Page) -> Result<Judged, ConfigError> {
     let (mut datasets, mut disabled) = Judged::default();
     for (name, dataset) in &page.datasets {
         let id = DatasetId::new(name).map_err(|error| ConfigError(format!("`datasets.{name}`: {error}")))?;
-        let settings = dataset_settings(dataset).map_err(|why| ConfigError(format!("`datasets.{name}`: {why}")))?;
+        let settings = dataset_settings(&format!("datasets.{name}."), dataset)?;
         let why = match dataset.enabled {
             false => Some(format!("disabled: `datasets.{name}.enabled` is false in the configuration")),
             true if !page.features.multi_dataset && !id.is_primary() => Some(ONLY_PRIMARY.to_owned()),
@@ -301,37 +302,38 @@ fn datasets(page: &Page) -> Result<Judged, ConfigError> {
     Ok((datasets, disabled))
 }
 
-fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
-    let kind = page.kind.parse()?;
+/// `table` is what stands before its keys in a sentence.
+fn dataset_settings(table: &str, page: &DatasetPage) -> Result<DatasetSettings, ConfigError> {
+    let key = |name: &str| format!("{table}{name}");
+    let refused = |name: &str, why: String| ConfigError(format!("`{table}{name}`: {why}"));
+    let kind = page.kind.parse().map_err(|why| refused("kind", why))?;
     if page.engine != "sled" {
-        return Err(format!("{:?} is not a store engine: use `sled`", page.engine));
+        return Err(refused("engine", format!("{:?} is not a store engine: use `sled`", page.engine)));
     }
-    for policy in page.policy.keys().filter(|name| *name != "default") {
-        Collection::user(policy).map_err(|error| format!("policy: {error}"))?;
+    for name in page.policy.keys().filter(|name| *name != "default") {
+        Collection::user(name).map_err(|error| refused("policy", error.to_string()))?;
     }
     let sync = &page.sync;
     if sync.max_peers == 0 || sync.max_peers > PEERS_MAX {
-        return Err(format!("`sync.max_peers` is {}: use 1 to {PEERS_MAX}", sync.max_peers));
+        return Err(ConfigError(format!("`{}` is {}: use 1 to {PEERS_MAX}", key("sync.max_peers"), sync.max_peers)));
     }
-    check_range("sync.anti_entropy_interval", sync.anti_entropy_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)
-        .map_err(|error| error.0)?;
-    check_range("sync.maintenance_interval", sync.maintenance_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)
-        .map_err(|error| error.0)?;
+    check_range(&key("sync.anti_entropy_interval"), sync.anti_entropy_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)?;
+    check_range(&key("sync.maintenance_interval"), sync.maintenance_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)?;
     if sync.announce_interval > sync.anti_entropy_interval {
-        return Err(format!(
-            "`sync.announce_interval` ({}) is longer than `sync.anti_entropy_interval` ({}): peers would hear of commits later \
-             than they look for them",
+        return Err(ConfigError(format!(
+            "`{}` ({}) is longer than `sync.anti_entropy_interval` ({}): peers would hear of commits later than they look for them",
+            key("sync.announce_interval"),
             humantime::format_duration(sync.announce_interval),
             humantime::format_duration(sync.anti_entropy_interval)
-        ));
+        )));
     }
     Ok(DatasetSettings {
         kind,
-        lineage: lineage(page.lineage.as_deref())?,
-        registration: registration(&page.collections)?,
-        collections_max: registration(&page.collections_max).map_err(|why| format!("collections_max: {why}"))?,
-        readers: access::peers("readers", &page.readers).map_err(|error| error.0)?,
-        writers: access::peers("writers", &page.writers).map_err(|error| error.0)?,
+        lineage: lineage(page.lineage.as_deref()).map_err(|why| refused("lineage", why))?,
+        registration: registration(&page.collections).map_err(|why| refused("collections", why))?,
+        collections_max: registration(&page.collections_max).map_err(|why| refused("collections_max", why))?,
+        readers: access::peers(&key("readers"), &page.readers)?,
+        writers: access::peers(&key("writers"), &page.writers)?,
         sync: SyncSettings {
             announce_interval: sync.announce_interval,
             anti_entropy_interval: sync.anti_entropy_interval,
@@ -346,9 +348,9 @@ fn lineage(text: Option<&str>) -> Result<LineageSetting, String> {
         None => Ok(LineageSetting::Open),
         Some("new") => Ok(LineageSetting::New),
         Some(text) => match text.parse() {
-            Ok(Lineage::ZERO) => Err("`lineage` is zero, which is what a dataset has without one: leave it out".to_owned()),
+            Ok(Lineage::ZERO) => Err(format!("{} is what a dataset has without one: leave it out", Lineage::ZERO)),
             Ok(lineage) => Ok(LineageSetting::Fixed(lineage)),
-            Err(error) => Err(format!("`lineage`: {error}, or `new`")),
+            Err(error) => Err(format!("{error}, or `new`")),
         },
     }
 }

@@ -167,7 +167,7 @@ async fn write_samples(node: NodeHandle, name: &str, dataset: &str, collection: 
     for number in 0.. {
         ticks.tick().await;
         let Some(op) = sample(name, &dataset, number) else { return };
-        let request = WriteRequest { ops: vec![WriteOp { collection: collection.clone(), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: collection.clone(), op }]);
         if let Err(error) = node.write(&dataset, request).await {
             tracing::warn!(%dataset, node = name, %error, "a sample was not written");
             tokio::time::sleep(REFUSED_PAUSE).await;

@@ -14,6 +14,7 @@ mod docs;
 mod fuzzing;
 mod guard;
 mod health;
+mod idempotency;
 mod ingest;
 mod invites;
 mod list;

@@ -4,6 +4,10 @@
 mod demo;
 #[path = "cli/invites.rs"]
 mod invites;
+#[path = "cli/options.rs"]
+mod options;
+#[path = "cli/services.rs"]
+mod services;
 #[path = "cli/shells.rs"]
 mod shells;
 #[path = "cli/waits.rs"]

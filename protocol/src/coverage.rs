@@ -304,6 +304,20 @@ impl Coverages {
         there.map(|(writer, from_seq)| Want { writer, from_seq }).take(PULL_WANTS_MAX).collect()
     }
 
+    /// A line parted after its commit `end`: what is missing of it past that is missing of `branch`, which its commits are a part of
+    /// now. The scopes that it concerns. Told again, it changes nothing.
+    pub fn part(&mut self, line: &WriterId, end: u64, branch: &WriterId) -> Vec<Scope> {
+        let mut parted = Vec::new();
+        for (scope, coverage) in &mut self.scopes {
+            let Some(span) = coverage.spans.get_mut(line).filter(|span| span.until > end) else { continue };
+            let past = Span { next: span.next.max(end + 1), until: span.until };
+            *span = Span { next: span.next.min(end + 1), until: end };
+            coverage.spans.entry(*branch).or_insert(past);
+            parted.push(scope.clone());
+        }
+        parted
+    }
+
     /// The last commit of `writer` that any scope misses; 0 if none does.
     #[must_use]
     pub fn missing_until(&self, writer: &WriterId) -> u64 {

@@ -83,6 +83,14 @@ byte_id!(
     Epoch, 16
 );
 byte_id!(
+    /// A hash of an idempotency key: what a write that must happen once is found by.
+    KeyHash, 16
+);
+byte_id!(
+    /// A hash of what was asked under an idempotency key.
+    RequestHash, 16
+);
+byte_id!(
     /// Tells two datasets of one name apart; zero for the open default.
     Lineage, 16
 );
@@ -225,7 +233,7 @@ macro_rules! hex_debug {
         }
     )* };
 }
-hex_debug!(Lineage, Incarnation, Hash, ShortHash, Tag, Salt, Signature);
+hex_debug!(Lineage, Incarnation, Hash, ShortHash, Tag, Salt, Signature, KeyHash, RequestHash);
 
 macro_rules! display_debug {
     ($($name:ident),*) => { $(

@@ -7,6 +7,7 @@
 mod branches;
 mod decide;
 mod issue;
+mod keyed;
 mod receive;
 mod request;
 mod turn;
@@ -200,7 +201,7 @@ impl Replica {
         let to_set = self.fences.to_set(&self.peer(), &self.settings.writers, &self.lines);
         let write = |(key, fence): (Key, crate::fence::Fence)| {
             let op = Op::Put { key, value: fence.to_value().encode() };
-            WriteRequest { ops: vec![WriteOp { collection: control_collection(), op }] }
+            WriteRequest::new(vec![WriteOp { collection: control_collection(), op }])
         };
         to_set.into_iter().map(write).collect()
     }

@@ -11,6 +11,7 @@ mod message;
 pub use hello::{DatasetHello, DatasetReply, Hello, HelloReply, Kind, PolicyScope};
 pub use message::{
     Announce, Confirm, Heads, HeadsReply, Held, Incomplete, Page, Pull, Push, Pushed, Refusal, RefusalCode, Request, Response,
+    Round,
 };
 
 use crate::codec::{self, DecodeError};

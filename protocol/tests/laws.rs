@@ -22,6 +22,8 @@ mod forks;
 mod frames;
 #[path = "laws/golden.rs"]
 mod golden;
+#[path = "laws/idempotency.rs"]
+mod idempotency;
 #[path = "laws/lattice.rs"]
 mod lattice;
 #[path = "laws/network_key.rs"]

@@ -219,13 +219,20 @@ impl Node {
     /// When it is not.
     #[must_use]
     pub fn ask_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        self.send_with(method, path, headers, body).expect("an answer")
+    }
+
+    /// As [`Node::send`], with headers.
+    ///
+    /// # Errors
+    /// When the connection fails: the outcome is not known.
+    pub fn send_with(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Result<Answer, ureq::Error> {
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(DEADLINE)).build();
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        let request = request.body(body.to_owned()).expect("a request");
-        let mut response = ureq::Agent::from(config).run(request).expect("an answer");
-        let text = response.body_mut().read_to_string().expect("a whole answer");
-        (response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        let mut response = ureq::Agent::from(config).run(request.body(body.to_owned())?)?;
+        let text = response.body_mut().read_to_string()?;
+        Ok((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
     /// The most memory the node ever held, MiB.

@@ -124,6 +124,7 @@ fn kind_of(request: &Request) -> &'static str {
     match request {
         Request::Hello(_) => "hello",
         Request::Heads(_) => "heads",
+        Request::Round(_) => "round",
         Request::Pull(_) => "pull",
         Request::Push(_) => "push",
         Request::Confirm(_) => "confirm",
@@ -179,5 +180,26 @@ impl Transport for Counted {
 
     fn listen_addresses(&self) -> Vec<String> {
         self.inner.listen_addresses()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anabranch_protocol::wire::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn refusals_are_counted_by_their_reason() {
+        let counters = Counters::default();
+        let refused = |code| counters.answered("pull", &Response::Refused(Refusal::new(code, "in words")));
+        refused(RefusalCode::Busy);
+        refused(RefusalCode::Forbidden);
+        refused(RefusalCode::Busy);
+        counters.answered("confirm", &Response::Confirmed);
+        counters.refused_commit();
+        let counts = counters.counts();
+        assert_eq!(counts.refusals, [("busy".to_owned(), 2), ("forbidden".to_owned(), 1)].into());
+        assert_eq!(counts.commits_refused, 1);
     }
 }

@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("actors-log-record", log_record),
     ("actors-reached", |data| text(data, ledger::fuzz_reached)),
     ("actors-registration", ledger::fuzz_registration),
+    ("actors-remembered", remembered),
     ("actors-row", row),
     ("actors-set-aside", set_aside),
     ("actors-store", store),
@@ -74,6 +75,17 @@ fn enrolment(data: &[u8]) {
         if let Some((peer, demoted)) = layout::parse_enrolment(key, &value) {
             assert_eq!(layout::enrolled_key(&peer)[1..], key[1..]);
             assert_eq!(value.len(), 8 + usize::from(demoted) + 4);
+        }
+    }
+}
+
+/// What is remembered of an idempotency key.
+fn remembered(data: &[u8]) {
+    let Some((key, value)) = keyed(data) else { return };
+    for value in [value.to_vec(), layout::sealed(value.to_vec())] {
+        if let Some((of, remembered)) = layout::parse_remembered(key, &value) {
+            assert_eq!(layout::remembered_key(&of)[1..], key[1..]);
+            assert_eq!(layout::encode_remembered(&remembered), value);
         }
     }
 }

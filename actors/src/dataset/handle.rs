@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::access::Peers;
-use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage, WriterId};
+use anabranch_protocol::id::{Collection, DatasetId, Key, KeyHash, Lineage, WriterId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use anabranch_protocol::wire::Kind;
@@ -333,6 +333,15 @@ impl DatasetHandle {
     /// [`DatasetError`].
     pub async fn get(&self, collection: Collection, key: Key) -> Result<Option<Document>, DatasetError> {
         self.read(move |view| view.get(&collection, &key)).await
+    }
+
+    /// Whether a write happened under an idempotency key that is remembered.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub async fn remembers(&self, key: KeyHash) -> Result<bool, DatasetError> {
+        let now = self.context.node.clock.now();
+        self.read(move |view| Ok(view.remembered(&key)?.is_some_and(|remembered| !remembered.is_over(now)))).await
     }
 
     /// A page of a collection.

@@ -11,6 +11,7 @@
 //! | `r` | collection, 0, key | first part of a row |
 //! | `p` | collection, 0, key, 0, part (u16) | a further part of a row |
 //! | `e` | peer | when its `Hello` was first accepted, or when it was enrolled or demoted by hand (u64, milliseconds); 1 behind it: demoted |
+//! | `w` | hash of an idempotency key (16) | what the write under that key was answered |
 //! | `x` | collection, 0, record key prefix (18) | arrival of a commit with records of that collection |
 //! | `d` | collection | the floor below which no row is left |
 //! | `c` | collection or `*`, 0 | whether it is registered, and what is done about its past |
@@ -23,7 +24,8 @@ use anabranch_protocol::commit::{Change, Entry, Fork, Section};
 use anabranch_protocol::conflict::{Row, Stamp};
 use anabranch_protocol::coverage::{Scope, Span};
 use anabranch_protocol::hlc::{Hlc, WallClock};
-use anabranch_protocol::id::{Collection, Epoch, Hash, Key, PeerId, ShortHash, WriterId};
+use anabranch_protocol::id::{Collection, Epoch, Hash, Key, KeyHash, PeerId, ShortHash, WriterId};
+use anabranch_protocol::idempotency::Remembered;
 use anabranch_protocol::limits::SEQ_MAX;
 use anabranch_protocol::replica::Line;
 use anabranch_protocol::value::content_hash;
@@ -195,6 +197,25 @@ pub(super) fn decode_span(value: &[u8]) -> Option<Span> {
     bounded.then_some(Span { next, until })
 }
 
+/// Where it is remembered what a write under an idempotency key was answered.
+pub(super) fn remembered_key(key: &KeyHash) -> [u8; 17] {
+    let mut place = [b'w'; 17];
+    place[1..].copy_from_slice(&key.0);
+    place
+}
+
+pub(super) fn encode_remembered(remembered: &Remembered) -> Vec<u8> {
+    sealed(codec::encode(remembered))
+}
+
+pub(super) fn decode_remembered(value: &[u8]) -> Option<Remembered> {
+    codec::decode(unsealed(value)?, Remembered::BYTES_MAX).ok()
+}
+
+pub(super) fn parse_remembered(key: &[u8], value: &[u8]) -> Option<(KeyHash, Remembered)> {
+    Some((KeyHash(key.get(1..)?.try_into().ok()?), decode_remembered(value)?))
+}
+
 /// The collection and key of a row.
 pub(super) fn parse_row_key(key: &[u8]) -> Option<(Collection, Key)> {
     let end = key.iter().position(|byte| *byte == 0)?;
@@ -322,8 +343,9 @@ pub(super) fn is_record(entry: &Entry) -> bool {
 #[cfg(test)]
 mod tests {
     use anabranch_protocol::commit::{Change, Draft, Entry, Identity};
-    use anabranch_protocol::id::{DatasetId, Lineage, Salt};
-    use anabranch_protocol::replica::{Effects, LocalBatch, Record};
+    use anabranch_protocol::id::{DatasetId, Lineage, RequestHash, Salt};
+    use anabranch_protocol::replica::{Effects, LocalBatch, Record, Written};
+    use anabranch_protocol::token::Token;
     use data_encoding::HEXLOWER;
 
     use super::*;
@@ -401,6 +423,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_remembered_of_keys_has_these_bytes() {
+        let key = KeyHash([5; 16]);
+        assert_eq!(remembered_key(&key), [&b"w"[..], &[5; 16]].concat()[..]);
+        let token = Token { writer: stamp().writer, seq: 9, hash: [0xab, 0xcd, 0xef, 1] };
+        let written =
+            Written { token: Some(token), stamp: Some(stamp()), key: Key::new("k1").ok(), created: true, replicated: true };
+        let remembered = Remembered { request: RequestHash([6; 16]), until: WallClock(0x0102_0304_0506), written };
+        let row = encode_remembered(&remembered);
+        assert_eq!(HEXLOWER.encode(&row), REMEMBERED);
+        assert_eq!(parse_remembered(&remembered_key(&key), &row), Some((key, remembered.clone())));
+        assert_eq!(parse_remembered(&remembered_key(&key)[..16], &row), None);
+        let bad = Token { seq: 0, ..token };
+        let bad = Remembered { written: Written { token: Some(bad), ..remembered.written.clone() }, ..remembered.clone() };
+        assert_eq!(decode_remembered(&encode_remembered(&bad)), None);
+        // The longest key there is fits.
+        let longest = Written { key: Key::new(&"k".repeat(1_024)).ok(), ..remembered.written.clone() };
+        let longest = Remembered { until: WallClock(u64::MAX), written: longest, ..remembered };
+        assert_eq!(decode_remembered(&encode_remembered(&longest)), Some(longest));
+    }
+
+    #[test]
     fn a_log_record_has_these_bytes() {
         let dataset = DatasetId::primary();
         let put = Change::Put { key: Key::new("k").unwrap(), value: vec![1] };
@@ -431,5 +474,6 @@ mod tests {
     const ROW: &str = "01000000000001020304aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb00000007d48eda5494aadc6c503f9dc74c76e6a40000000463616263f86578ad";
     const TOMBSTONE: &str = "01010000000001020304aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb000000070000000000000000000000000000000000000000dd16c3b6";
     const LINE: &str = "00000000000000090000000000000005cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc080d0b7f";
+    const REMEMBERED: &str = "8750060606060606060606060606060606061b000001020304050683825820aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa50bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb091aabcdef01831a01020304825820aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa50bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb07626b31f5f5fb718f4d";
     const RECORD_DIGEST: &str = "cf3fb1bf812c8aa6a49fac480733c0d37bb063da58091bd589b76b154e4b7cfa";
 }

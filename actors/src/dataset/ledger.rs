@@ -18,7 +18,8 @@ use anabranch_protocol::fence::{Fences, control_collection};
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::floor::Floor;
 use anabranch_protocol::hlc::{Hlc, WallClock};
-use anabranch_protocol::id::{Collection, Epoch, Incarnation, Key, Lineage, WriterId};
+use anabranch_protocol::id::{Collection, Epoch, Incarnation, Key, KeyHash, Lineage, WriterId};
+use anabranch_protocol::idempotency::Remembered;
 use anabranch_protocol::replica::{
     Line, ReceiveRefusal, Record, Replica, ReplicaSettings, RowWrite, Saved, Turn, Verdict, WriteRefusal, WriteRequest,
     WriterState, Written,
@@ -28,6 +29,7 @@ use anabranch_protocol::wire::Kind;
 
 pub use self::forks::Parted;
 use self::held::Holding;
+use self::remembered::Remembering;
 pub use self::rows::RowAudit;
 use self::rows::Rows;
 use self::sweep::Sweeps;
@@ -47,6 +49,9 @@ use crate::store::{OpenError, Store, StoreEngine, StoreError};
 const FORMAT_VERSION: u64 = 1;
 /// What it is written in from its first drop on: who does not know of drops would show again what they removed.
 const FORMAT_WITH_DROPS: u64 = 2;
+/// What it is written in from its first write under an idempotency key on: who does not know of those would take the record for
+/// damaged, and write twice.
+const FORMAT_WITH_KEYS: u64 = 3;
 
 const META_FORMAT: &str = "format";
 const META_INCARNATION: &str = "incarnation";
@@ -70,7 +75,7 @@ pub enum LedgerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The store was written by a newer version.
-    #[error("the store has format {found}, this version reads up to {FORMAT_WITH_DROPS}: upgrade the node")]
+    #[error("the store has format {found}, this version reads up to {FORMAT_WITH_KEYS}: upgrade the node")]
     NewerFormat { found: u64 },
     /// The store holds another kind of dataset.
     #[error("the store holds a dataset of kind {stored}, but {configured} is configured")]
@@ -97,7 +102,7 @@ pub struct Committed {
     pub newly_parted: bool,
     /// Whether the registration is another one now.
     pub registered_anew: bool,
-    /// Whether collections that are imported got on without a peer.
+    /// Whether collections that are imported got on without a peer, or one of them is complete now.
     pub got_on: bool,
     /// Up to where commits of peers that may no longer write count.
     pub fences: Arc<Fences>,
@@ -144,12 +149,13 @@ pub struct Ledger {
     memory: Option<PathBuf>,
     moves: Moves,
     issue_from: Option<Vec<u8>>,
-    /// Whether the store's format is one with drops.
-    with_drops: bool,
+    /// What the store is written in.
+    format: u64,
     weighings: Weighings,
     sweeps: Sweeps,
     rows: Rows,
     held: Holding,
+    remembering: Remembering,
 }
 
 impl Ledger {
@@ -197,9 +203,10 @@ impl Ledger {
             view.raise_floor(collection, floor);
         }
         let mut ledger = Self {
-            with_drops: number(&*store, META_FORMAT)? >= FORMAT_WITH_DROPS,
+            format: number(&*store, META_FORMAT)?,
             weighings: Weighings::default(),
             sweeps: Sweeps::load(&*store, &saved.tallies)?,
+            remembering: Remembering::load(&*store)?,
             mark: stored_mark(&*store)?,
             log_bytes: 0,
             accepted: store.get(&layout::meta(META_ACCEPTED))?.is_some(),
@@ -226,6 +233,7 @@ impl Ledger {
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
         ledger.start_writer(identity, epoch)?;
+        ledger.load_registration()?;
         ledger.part_again()?;
         ledger.start_registration()?;
         ledger.look_at_held()?;
@@ -416,13 +424,13 @@ impl Ledger {
         Ok(Committed { commits, ..self.nothing_committed() })
     }
 
-    /// Says in the store that it has drops, before it has the first.
+    /// Says in the store that it has drops or keys, before it has the first.
     fn settle_format(&mut self, turn: &Turn) -> Result<(), StoreError> {
-        let mut tallies = turn.records.iter().flat_map(|record| &record.effects.tallies);
-        if !self.with_drops && tallies.any(|(_, tally)| tally.floor.is_some()) {
-            self.store.put(&layout::meta(META_FORMAT), &layout::sealed(FORMAT_WITH_DROPS.to_be_bytes().to_vec()))?;
+        let needed = turn.records.iter().map(format_of).max().unwrap_or(FORMAT_VERSION);
+        if needed > self.format {
+            self.store.put(&layout::meta(META_FORMAT), &layout::sealed(needed.to_be_bytes().to_vec()))?;
             self.store.barrier()?;
-            self.with_drops = true;
+            self.format = needed;
         }
         Ok(())
     }
@@ -450,6 +458,7 @@ impl Ledger {
         }
         for (arrival, record) in (first..).zip(records) {
             self.put_indexes(arrival, record)?;
+            self.remember_answers(record)?;
             let tallies = record.effects.tallies.iter();
             for (collection, floor) in tallies.filter_map(|(collection, tally)| Some((collection, tally.floor?))) {
                 if view.raise_floor(collection, floor) {
@@ -624,13 +633,27 @@ impl anabranch_protocol::replica::Rows for Lenient<'_> {
     fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
         anabranch_protocol::replica::Rows::commit(self.0, line, seq)
     }
+    fn remembered(&self, key: &KeyHash) -> Result<Option<Remembered>, StoreError> {
+        self.0.load_remembered(key)
+    }
+}
+
+/// The first format whose readers know all that is in a record.
+fn format_of(record: &Record) -> u64 {
+    if !record.effects.remembered.is_empty() {
+        FORMAT_WITH_KEYS
+    } else if record.effects.tallies.iter().any(|(_, tally)| tally.floor.is_some()) {
+        FORMAT_WITH_DROPS
+    } else {
+        FORMAT_VERSION
+    }
 }
 
 /// Checks what the store says of itself; nothing where it is new.
 fn check_format(store: &dyn Store, kind: Kind) -> Result<Option<Incarnation>, LedgerError> {
     let Some(incarnation) = fact::<Incarnation>(store, META_INCARNATION)? else { return Ok(None) };
     let found = number(store, META_FORMAT)?;
-    if found > FORMAT_WITH_DROPS {
+    if found > FORMAT_WITH_KEYS {
         return Err(LedgerError::NewerFormat { found });
     }
     let stored: String = fact(store, META_KIND)?.unwrap_or_default();
@@ -756,6 +779,7 @@ mod memory;
 mod places;
 mod reached;
 mod registration;
+mod remembered;
 mod rows;
 mod scans;
 mod sweep;

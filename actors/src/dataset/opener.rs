@@ -40,8 +40,8 @@ pub(super) struct Opener {
     pub damage: Damage,
     /// What was found while the store was open last.
     pub known_damage: Option<String>,
-    /// Whether everything in a small store is read and checked.
-    pub audit: bool,
+    /// In a store up to this size everything is read and checked, bytes on disk.
+    pub audit_bytes_max: u64,
     /// Nobody waits any more: nothing is set aside.
     pub abandoned: Arc<AtomicBool>,
     pub life: Arc<Life>,
@@ -114,14 +114,23 @@ impl Opener {
             let mut ledger = Ledger::open_as(self, &self.directory, self.cache_bytes, settings, &lineage, &mut fill_random)?;
             ledger.check()?;
             ledger.compare_reached(&self.directory)?;
-            if self.audit && ledger.audit()? {
-                ledger.was_read_as_a_whole();
-            }
+            self.audit(&mut ledger)?;
             self.mark_born()?;
             self.remember(ledger.replica().settings().lineage)?;
             Ok(ledger)
         };
         catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|panic| Err(StoreError::Corrupt(panic_text(&*panic)).into()))
+    }
+
+    fn audit(&self, ledger: &mut Ledger) -> Result<(), StoreError> {
+        let bytes = ledger.view().size_bytes();
+        if bytes <= self.audit_bytes_max {
+            ledger.audit()?;
+            ledger.was_read_as_a_whole();
+        } else {
+            tracing::debug!(bytes, "the store is not read as a whole at its open: it is audited in the background");
+        }
+        Ok(())
     }
 
     fn remember(&self, lineage: Lineage) -> Result<(), LedgerError> {

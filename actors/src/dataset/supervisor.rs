@@ -144,6 +144,8 @@ pub(crate) struct SupervisorContext {
     pub settings: DatasetSettings,
     pub node: NodeSettings,
     pub cache_bytes: u64,
+    /// A store up to this size is read as a whole when the process opens it first, bytes on disk.
+    pub audit_bytes_max: u64,
     pub transport: SharedTransport,
     /// Told each time the dataset runs anew, so that peers are greeted for it, and when a peer refuses it.
     pub news: mpsc::UnboundedSender<News>,
@@ -229,7 +231,7 @@ impl DatasetSupervisor {
             asides: self.context.asides.clone(),
             damage: Damage::new(self.attempt, ctx.address().recipient()),
             known_damage: self.life.damaged().take(),
-            audit: !self.life.audited.load(Ordering::Acquire),
+            audit_bytes_max: if self.life.audited.load(Ordering::Acquire) { 0 } else { self.context.audit_bytes_max },
             abandoned,
             life: self.life.clone(),
             full: AtomicBool::new(false),

@@ -22,8 +22,9 @@ use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::fence::Fences;
 use anabranch_protocol::hlc::Hlc;
-use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
+use anabranch_protocol::id::{DatasetId, Lineage, PeerId, ShortHash, WriterId};
 use anabranch_protocol::replica::{ReceiveRefusal, ReplicaSettings, Verdict};
+use anabranch_protocol::round;
 use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::{Announce, DatasetHello, Heads, Held, Kind, PolicyScope, Refusal, Request, Response};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -96,6 +97,21 @@ pub struct PeerNews {
     pub peer: PeerId,
     /// Why.
     pub refusal: Refusal,
+}
+
+/// Asks what this dataset has ([`anabranch_protocol::round`]).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AskState(pub oneshot::Sender<ShortHash>);
+
+/// A round says that something is different: heads are to be compared with this peer's.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CompareWith {
+    /// Who.
+    pub peer: PeerId,
+    /// Whether they were.
+    pub done: oneshot::Sender<bool>,
 }
 
 /// Asks how this dataset introduces itself.
@@ -196,23 +212,34 @@ impl Sync {
         self.pull(peer, ctx);
     }
 
-    /// Compares vectors with every peer.
+    /// Compares vectors with every peer with which something is open. With all others the node's rounds do, for all datasets at
+    /// once.
     fn anti_entropy(&mut self, ctx: &mut Context<Self>) {
         self.release_held();
         let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
         for peer in peers {
+            let open = self.is_open_with(peer);
             if let Some(session) = self.sessions.get_mut(&peer) {
                 // What the peer lacked it may have by now.
                 session.ask_again();
                 session.searched.clear();
             }
-            self.compare(peer, ctx);
+            if open {
+                self.compare(peer, None, ctx);
+            }
         }
         self.look_for_sources();
     }
 
+    /// Whether something is known to be missing on either side, or was not said yet.
+    fn is_open_with(&self, peer: PeerId) -> bool {
+        let here = !self.held.is_empty() || !self.stopped.is_empty() || !self.unreadable.is_empty();
+        here || self.sourceless != Sourceless::default()
+            || self.sessions.get(&peer).is_some_and(|session| session.is_open(&self.vector))
+    }
+
     /// Compares vectors with a peer; once at a time, so that a slow peer is not asked the more the more it is announced.
-    fn compare(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
+    fn compare(&mut self, peer: PeerId, done: Option<oneshot::Sender<bool>>, ctx: &mut Context<Self>) {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         if session.comparing {
             session.compare_again = true;
@@ -228,6 +255,10 @@ impl Sync {
             let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) else { return };
             session.comparing = false;
             let again = session.compare_again && answer.is_ok();
+            if let Some(done) = done {
+                // The node may have lost the peer meanwhile.
+                let _ = done.send(matches!(answer, Ok(Response::Heads(_))));
+            }
             match answer {
                 Ok(Response::Heads(reply)) => {
                     actor.context.clock.do_send(PeerHolds { peer, held: reply.held });
@@ -245,7 +276,7 @@ impl Sync {
                 Err(error) => tracing::debug!(dataset = %actor.dataset(), %peer, %error, "heads were not compared"),
             }
             if again {
-                actor.compare(peer, ctx);
+                actor.compare(peer, None, ctx);
             }
         }));
     }
@@ -428,8 +459,24 @@ impl Handler<Announced> for Sync {
         }
         // The announcer may be many hops away: what it has is worth asking the neighbour for, who may have it by now.
         if !self.vector.covers(&announce.heads) || announce.heads.is_empty() {
-            self.compare(peer, ctx);
+            self.compare(peer, None, ctx);
         }
+    }
+}
+
+impl Handler<AskState> for Sync {
+    type Result = ();
+    fn handle(&mut self, AskState(reply): AskState, _: &mut Context<Self>) {
+        let held: Vec<Held> = self.held.values().cloned().collect();
+        // Whoever asked may have gone.
+        let _ = reply.send(round::state(&self.vector, &held));
+    }
+}
+
+impl Handler<CompareWith> for Sync {
+    type Result = ();
+    fn handle(&mut self, CompareWith { peer, done }: CompareWith, ctx: &mut Context<Self>) {
+        self.compare(peer, Some(done), ctx);
     }
 }
 

@@ -9,7 +9,8 @@ use anabranch_protocol::conflict::{Row, Stamp};
 use anabranch_protocol::fingerprint::{RowHasher, Tally};
 use anabranch_protocol::floor::Floor;
 use anabranch_protocol::hlc::Hlc;
-use anabranch_protocol::id::{Collection, DatasetId, Epoch, Key, Lineage, PeerId, WriterId};
+use anabranch_protocol::id::{Collection, DatasetId, Epoch, Key, KeyHash, Lineage, PeerId, WriterId};
+use anabranch_protocol::idempotency::Remembered;
 use anabranch_protocol::limits::PAGE_FRAMES_MAX;
 use anabranch_protocol::plan::Want;
 use anabranch_protocol::registration::TagSet;
@@ -148,6 +149,21 @@ impl View {
         }
         let row = self.noting(self.load_row(collection, key))?;
         Ok(row.and_then(|row| row.value.map(|value| Document { key: key.clone(), value, stamp: row.stamp })))
+    }
+
+    /// What is remembered of an idempotency key, over or not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn remembered(&self, key: &KeyHash) -> Result<Option<Remembered>, StoreError> {
+        let _reading = self.reading()?;
+        self.noting(self.load_remembered(key))
+    }
+
+    pub(super) fn load_remembered(&self, key: &KeyHash) -> Result<Option<Remembered>, StoreError> {
+        let Some(value) = self.store.get(&layout::remembered_key(key))? else { return Ok(None) };
+        let damaged = || StoreError::Corrupt("what is remembered of an idempotency key fails its checksum".to_owned());
+        layout::decode_remembered(&value).map(Some).ok_or_else(damaged)
     }
 
     fn get_record(&self, collection: &Collection, key: &Key) -> Result<Option<Document>, StoreError> {
@@ -400,6 +416,9 @@ impl Rows for View {
     }
     fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
         Ok(Self::commit(self, line, seq)?.map(|commit| Line::of(&commit)))
+    }
+    fn remembered(&self, key: &KeyHash) -> Result<Option<Remembered>, StoreError> {
+        self.noting(self.load_remembered(key))
     }
 }
 

@@ -21,6 +21,9 @@ use crate::transport::SharedTransport;
 
 /// Least cache of a dataset, bytes: below it sled reads from disk for every lookup.
 const CACHE_BYTES_MIN: u64 = 1 << 20;
+/// What is read of a node's stores when it starts, all datasets together, bytes on disk: about a second. A store that is larger than
+/// its dataset's part is audited in the background, soon after.
+const AUDIT_BYTES: u64 = 64 << 20;
 /// What callers of a dataset that is being deleted are told.
 const DELETED: &str = "it is being deleted";
 
@@ -53,6 +56,7 @@ impl Hosting {
             settings,
             node: self.settings.clone(),
             cache_bytes,
+            audit_bytes_max: AUDIT_BYTES / count.max(1) as u64,
             transport: self.transport.clone(),
             news: self.news.clone(),
             counters: Arc::default(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::id::{DatasetId, Incarnation, PeerId};
+use anabranch_protocol::round::Rounds;
 use anabranch_protocol::wire::{DatasetHello, DatasetReply, Hello, HelloReply, Refusal, RefusalCode, Request, Response, VERSION};
 use tokio::sync::oneshot;
 
@@ -102,6 +103,8 @@ impl Node {
         session.connected = false;
         session.rtt = None;
         session.incarnation = None;
+        session.rounds = Rounds::default();
+        session.round_under_way = false;
         session.refused.clear();
         session.retried.clear();
         session.unanswered.clear();
@@ -259,9 +262,11 @@ impl Node {
     }
 
     fn request(&mut self, peer: PeerId, request: Request, reply: oneshot::Sender<Response>, ctx: &mut Context<Self>) {
-        if let Request::Hello(hello) = request {
-            return self.take_hello(peer, hello, reply, ctx);
-        }
+        let request = match request {
+            Request::Hello(hello) => return self.take_hello(peer, hello, reply, ctx),
+            Request::Round(_) => return self.answer_round(peer, reply, ctx),
+            about_a_dataset => about_a_dataset,
+        };
         let Some(dataset) = request.dataset() else { return };
         let Some(handle) = self.datasets.get(&dataset) else {
             let why = self.datasets.absence(&dataset).unwrap_or_default();
@@ -318,17 +323,21 @@ impl Node {
     }
 }
 
-fn refuse(reply: oneshot::Sender<Response>, code: RefusalCode, reason: &str) {
+pub(super) fn refuse(reply: oneshot::Sender<Response>, code: RefusalCode, reason: &str) {
     say(reply, Response::Refused(Refusal::new(code, reason)));
 }
 
-fn say(reply: oneshot::Sender<Response>, response: Response) {
+pub(super) fn say(reply: oneshot::Sender<Response>, response: Response) {
     // A peer that went away needs no answer.
     let _ = reply.send(response);
 }
 
 impl Actor for Node {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.start_rounds(ctx);
+    }
 }
 
 impl Handler<Event> for Node {

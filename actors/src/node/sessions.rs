@@ -6,6 +6,7 @@ use std::time::Duration;
 use anabranch_protocol::handshake::{judge, may_take_on};
 use anabranch_protocol::id::{DatasetId, Incarnation, PeerId};
 use anabranch_protocol::network_key::Challenge;
+use anabranch_protocol::round::Rounds;
 use anabranch_protocol::wire::{DatasetHello, DatasetReply, Hello, Refusal, RefusalCode};
 use futures::future::join_all;
 use tokio::sync::oneshot;
@@ -44,6 +45,9 @@ pub(super) struct PeerSession {
     pub greet_next: BTreeSet<DatasetId>,
     /// The peer was asked about datasets that it did not name.
     pub asked_for_rest: bool,
+    /// Rounds on this connection, and whether one is under way.
+    pub rounds: Rounds,
+    pub round_under_way: bool,
     /// An operator removed the peer: nothing is shown of it once its connection has ended.
     pub forget_when_gone: bool,
     /// Counts connections, so that a late answer of an earlier one is not taken for one of this.

@@ -65,6 +65,14 @@ fn newer(writer: u8) -> Vec<u8> {
     codec::encode(&(header, signature, sections))
 }
 
+/// A commit in a format from the future: nothing of it can be verified here.
+fn newer_format(writer: u8) -> Vec<u8> {
+    type Parts = (ByteBuf, Signature, Vec<Option<ByteBuf>>);
+    let (mut header, signature, sections): Parts = codec::decode(&first(writer), 1 << 20).unwrap();
+    replace(&mut header, &[0x61, b'v', 1], &[0x61, b'v', 2]);
+    codec::encode(&(header, signature, sections))
+}
+
 /// A frame that nobody signed.
 fn forged(writer: u8) -> Vec<u8> {
     let mut bytes = first(writer);
@@ -147,10 +155,14 @@ fn a_claimed_fork_stops_no_writer() {
         *meddled.last_mut().unwrap() ^= 1;
         forks.lock().unwrap().push(ForkProof::decode(&meddled).unwrap());
         shows(&node, liar, "a fork has to be proven", |_, reason| reason.is_some_and(|reason| reason.contains("proven"))).await;
+        // Each comparison begins a search, and what comes now has to be asked for: a writer that was left alone would not be.
+        compared(&network, 8).await;
+        network.lose("push", 1_000);
         for n in 1..5 {
             honest.put(&format!("k{n}"), "0").await;
         }
         converged(&[&node, &honest], 5).await;
+        network.lose("push", 0);
         assert_eq!(node.handle.dataset(&DatasetId::primary()).await.unwrap().reason, None);
         // The real one is another matter, whoever brings it.
         *forks.lock().unwrap() = vec![proof];
@@ -159,6 +171,36 @@ fn a_claimed_fork_stops_no_writer() {
             assert!(tokio::time::Instant::now() < deadline, "a proof is not taken in");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    });
+}
+
+/// Waits until vectors were compared so many times more.
+async fn compared(network: &Network, times: usize) {
+    let (before, deadline) = (network.requests("heads"), tokio::time::Instant::now() + Duration::from_secs(30));
+    while network.requests("heads") < before + times {
+        assert!(tokio::time::Instant::now() < deadline, "vectors are not compared");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Who has not heard of a fork says for ever that it has more of the line than there is here.
+#[test]
+fn what_a_peer_says_of_a_line_past_its_end_does_not_count() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let node = start(&network, 1, Kind::Documents, NOON);
+        let (one, two) = (commit(30), another(30));
+        let forks = Arc::new(Mutex::new(vec![ForkProof::of(&one, &two).unwrap()]));
+        // It has both branches, and the line as it was, too.
+        let line = [(one.writer(), one.head()), (one.branch(), one.head()), (two.branch(), two.head())];
+        let pages = vec![one.to_bytes(), two.to_bytes()];
+        let peer = peer_that_knows(&network, &node, 9, line.into_iter().collect(), pages, forks).await;
+        shows(&node, peer, "in sync", |state, _| state == PeerState::InSync).await;
+        let vector = node.handle.dataset(&DatasetId::primary()).await.unwrap().contents.unwrap().vector;
+        assert_eq!([vector.seq(&one.writer()), vector.seq(&one.branch()), vector.seq(&two.branch())], [0, 1, 1]);
+        // Also after it said so again.
+        compared(&network, 3).await;
+        shows(&node, peer, "in sync", |state, _| state == PeerState::InSync).await;
     });
 }
 
@@ -186,7 +228,7 @@ async fn gets(node: &TestNode, writer: u8) {
 }
 
 /// Waits until the node shows a peer as told.
-async fn shows(node: &TestNode, peer: PeerId, what: &str, right: impl Fn(PeerState, Option<&str>) -> bool) {
+pub(super) async fn shows(node: &TestNode, peer: PeerId, what: &str, right: impl Fn(PeerState, Option<&str>) -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
         let peers = node.handle.peers().await;
@@ -239,6 +281,24 @@ fn a_forged_frame_is_its_senders_fault_and_another_peer_delivers() {
         assert!(!has(&node, 21).await && !has(&node, 23).await);
         // The writer is not to blame, and whoever has it may deliver it.
         assert_eq!(node.handle.dataset(&DatasetId::primary()).await.unwrap().reason, None);
+        peer_with(&network, &node, 10, heads(&[21]), vec![first(21)]).await;
+        gets(&node, 21).await;
+    });
+}
+
+#[test]
+fn a_format_from_the_future_is_not_asked_for_again_and_another_peer_delivers() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let node = start(&network, 1, Kind::Documents, NOON);
+        node.handle.open_all().await;
+        let page = vec![first(20), newer_format(21), first(22)];
+        let sender = peer_with(&network, &node, 9, heads(&[20, 21, 22]), page).await;
+        shows(&node, sender, "needs_upgrade", |state, _| state == PeerState::NeedsUpgrade).await;
+        gets(&node, 20).await;
+        gets(&node, 22).await;
+        assert!(network.requests_when_idle("pull").await <= 1, "it is asked for over and over");
+        // Nobody signed it as far as can be told: the writer is not held.
         peer_with(&network, &node, 10, heads(&[21]), vec![first(21)]).await;
         gets(&node, 21).await;
     });

@@ -1,6 +1,6 @@
 //! Collections are registered and unregistered while nodes run: what enters and leaves, what is imported, who can deliver it.
 
-use anabranch_actors::api::{CollectionInfo, Coverage, DatasetState, RegistrationError, RegistrationRefusal};
+use anabranch_actors::api::{Ack, CollectionInfo, Coverage, DatasetState, RegistrationError, RegistrationRefusal};
 
 use super::*;
 
@@ -17,13 +17,13 @@ fn replicating(network: &Arc<Network>, seed: u8, kind: Kind, names: &[&str]) -> 
 impl TestNode {
     async fn put_in(&self, name: &str, key: &str, value: &str) {
         let op = Op::Put { key: Key::new(key).unwrap(), value: json(value) };
-        let request = WriteRequest { ops: vec![WriteOp { collection: named(name), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: named(name), op }]);
         self.handle.write(&DatasetId::primary(), request).await.unwrap();
     }
 
     async fn append_to(&self, name: &str, value: &str) {
         let op = Op::Append { value: json(value) };
-        let request = WriteRequest { ops: vec![WriteOp { collection: named(name), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: named(name), op }]);
         self.handle.write(&DatasetId::primary(), request).await.unwrap();
     }
 
@@ -111,6 +111,39 @@ fn a_collection_registered_late_is_imported_and_one_unregistered_stays_as_it_is(
         assert!(network.requests("pull") < pulls + 10, "all of it is pulled again");
         converged(&[&a, &b], 301).await;
         assert!(network.requests_when_idle("pull").await <= 2);
+    });
+}
+
+/// Who imports a collection has the commits that its vector names, and not what they say of it.
+#[test]
+fn what_is_still_imported_is_not_confirmed() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let (a, b) = (replicating(&network, 1, Kind::Documents, &["*"]), replicating(&network, 2, Kind::Documents, &["orders"]));
+        network.connect(a.peer, b.peer).await;
+        let write = async |name: &str| {
+            let op = Op::Put { key: Key::new("k").unwrap(), value: json("1") };
+            let request = WriteRequest::new(vec![WriteOp { collection: named(name), op }]);
+            a.handle.write(&DatasetId::primary(), request).await.unwrap().token.unwrap()
+        };
+        let confirmed = async |token, name: &str, patience| {
+            let collections = vec![named(name)];
+            a.handle.confirmed(&DatasetId::primary(), token, collections, Ack::Peers(1), patience).await.unwrap().enough
+        };
+        let (long, short) = (Duration::from_secs(30), Duration::from_millis(1));
+        let past = write("customers").await;
+        // Of what it replicates that commit says nothing, so it has all of it.
+        assert!(confirmed(past, "orders", long).await);
+        // The past can't be pulled yet; what comes from now on is pushed.
+        network.lose("pull", 1_000);
+        assert!(b.register("customers").await);
+        let fresh = write("orders").await;
+        assert!(confirmed(fresh, "orders", long).await);
+        assert_eq!(b.coverage("customers").await, Some(Coverage::Importing { missing: 1 }));
+        assert!(!confirmed(past, "customers", short).await, "it counts as having what is still to come");
+        network.lose("pull", 0);
+        assert!(confirmed(past, "customers", long).await);
+        assert_eq!(b.values("customers").await.len(), 1);
     });
 }
 

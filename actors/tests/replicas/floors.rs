@@ -82,7 +82,7 @@ fn a_collection_registered_after_its_drop_has_what_the_others_have() {
         network.connect(a.peer, b.peer).await;
         let put = |name: &str, key: &str| {
             let op = Op::Put { key: Key::new(key).unwrap(), value: json("1") };
-            WriteRequest { ops: vec![WriteOp { collection: named(name), op }] }
+            WriteRequest::new(vec![WriteOp { collection: named(name), op }])
         };
         for n in 0..30 {
             a.handle.write(&DatasetId::primary(), put("orders", &format!("k{n}"))).await.unwrap();
@@ -95,7 +95,7 @@ fn a_collection_registered_after_its_drop_has_what_the_others_have() {
         a.put("last", "1").await;
         a.handle.write(&DatasetId::primary(), put("notes", "n")).await.unwrap();
         // Nothing of it reaches who did not register it; a drop there would reach nobody.
-        let dropped = WriteRequest { ops: vec![WriteOp { collection: collection(), op: Op::Drop }] };
+        let dropped = WriteRequest::new(vec![WriteOp { collection: collection(), op: Op::Drop }]);
         let refused = b.handle.write(&DatasetId::primary(), dropped).await;
         assert!(matches!(refused, Err(WriteError::Refused(WriteRefusal::DropsNothingShared { .. }))), "{refused:?}");
         assert!(b.handle.register(&DatasetId::primary(), &collection()).await.unwrap());
@@ -116,7 +116,7 @@ fn a_late_drop_of_a_large_collection_lets_writes_pass() {
                 let key = Key::new(&format!("k{:05}", part * 2_000 + n)).unwrap();
                 WriteOp { collection: collection(), op: Op::Put { key, value: json("1") } }
             });
-            b.handle.write(&DatasetId::primary(), WriteRequest { ops: ops.collect() }).await.unwrap();
+            b.handle.write(&DatasetId::primary(), WriteRequest::new(ops.collect())).await.unwrap();
         }
         a.put("old", "1").await;
         a.write(Op::Truncate).await;

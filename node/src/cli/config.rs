@@ -12,7 +12,7 @@ use crate::process::Failure;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   anabranch config check --config anabranch.toml
-  ANABRANCH_HTTP__ADDR=127.0.0.1:8080 anabranch config show --config anabranch.toml")]
+  ANABRANCH_HTTP__ADDR=127.0.0.1:8080 anabranch config show --config a.toml")]
 pub struct ConfigArgs {
     #[command(subcommand)]
     what: What,
@@ -21,8 +21,10 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Say whether `run` would accept it; exit code 2 and the first mistake if not.
+    #[command(after_help = "Example:\n  anabranch config check --config anabranch.toml")]
     Check(Of),
     /// Print the effective configuration and where each value came from. No secret is printed, only the names of their files.
+    #[command(after_help = "Example:\n  anabranch config show --config anabranch.toml")]
     Show(Of),
 }
 

@@ -28,14 +28,21 @@ Examples:
 #[derive(Debug, Subcommand)]
 enum Order {
     /// Create a dataset; it runs again at each start of the node until it is deleted.
+    #[command(after_help = "Examples:
+  anabranch dataset create orders --collections '*'
+  anabranch dataset create logs --kind append --collections app,access")]
     Create(CreateArgs),
     /// Delete a dataset of this node with all its files; its peers keep theirs.
+    #[command(after_help = "Example:\n  anabranch dataset delete logs --yes")]
     Delete(DeleteArgs),
     /// Close a dataset's store and answer nobody, until it is resumed or the node starts again.
+    #[command(after_help = "Example:\n  anabranch dataset pause logs")]
     Pause(Named),
     /// End a pause.
+    #[command(after_help = "Example:\n  anabranch dataset resume logs")]
     Resume(Named),
     /// Rebuild a dataset from its store; also one that failed too often, and one that is paused.
+    #[command(after_help = "Example:\n  anabranch dataset restart logs --node http://127.0.0.1:7071")]
     Restart(Named),
 }
 

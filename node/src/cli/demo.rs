@@ -10,9 +10,9 @@ use crate::run::World;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  anabranch demo                       on ports 7070, 7071 and 7072; prints what to look at
+  anabranch demo                       on ports 7070, 7071 and 7072
   anabranch demo --port 0              on free ports
-  anabranch demo --data-dir ./demo     keeps the data; the next demo goes on with it
+  anabranch demo --data-dir ./demo     keeps the data for the next demo
 
 Ctrl-C stops all three nodes.")]
 pub struct DemoArgs {

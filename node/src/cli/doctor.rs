@@ -16,7 +16,8 @@ use crate::process::Failure;
   anabranch doctor                       writes anabranch-doctor.txt
   anabranch doctor --out - | less
 
-The report has no documents, keys or tokens in it. It does name collections, peer ids, addresses and paths.")]
+The report has no documents, keys or tokens in it. It does name collections,
+peer ids, addresses and paths.")]
 pub struct DoctorArgs {
     /// Where to; `-` is standard output.
     #[arg(long, value_name = "FILE", default_value = "anabranch-doctor.txt")]
@@ -55,10 +56,8 @@ fn write(args: &DoctorArgs, report: &str) -> Result<(), Failure> {
         return std::io::stdout().write_all(report.as_bytes()).map_err(failed);
     }
     File::create(&args.out).and_then(|mut file| file.write_all(report.as_bytes())).map_err(failed)?;
-    println!(
-        "wrote {}: look through it before you send it; it names collections, peers, addresses and paths",
-        args.out.display()
-    );
+    println!("wrote {}", args.out.display());
+    println!("Read it before you send it: it names collections, peers, addresses and paths.");
     Ok(())
 }
 

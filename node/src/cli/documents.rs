@@ -52,7 +52,9 @@ pub struct Place {
 #[command(after_help = "Examples:
   anabranch get orders o-1
   anabranch get orders o-1 --json | jq .total
-  anabranch get orders o-1 --after TOKEN --timeout 30s      as it is once this node has that write; `put --json` shows its token")]
+  anabranch get orders o-1 --after TOKEN --timeout 30s
+
+--after: as it is once this node has the write that `put --json` named.")]
 pub struct GetArgs {
     #[command(flatten)]
     place: Place,
@@ -70,9 +72,12 @@ pub struct GetArgs {
 #[command(after_help = "Examples:
   anabranch put orders o-1 '{\"total\": 12}'
   jq .order export.json | anabranch put orders o-1 -
-  anabranch patch orders o-1 '{\"paid\": true, \"note\": null}'      JSON merge patch: null removes a field
-  anabranch put orders o-1 '{\"total\": 12}' --ack 1              answered when another node has it, too
-  anabranch put orders o-1 '{\"total\": 12}' --if-none-match       only where there is no such document yet
+  anabranch patch orders o-1 '{\"paid\": true, \"note\": null}'
+  anabranch put orders o-1 '{\"total\": 12}' --ack 1
+  anabranch put orders o-1 '{\"total\": 12}' --if-none-match
+
+patch is a JSON merge patch: null removes a field.
+--ack 1 is answered when another node has it, too.
 
 Exit code 4: written, but fewer nodes than --ack asks for had it in time.")]
 pub struct PutArgs {
@@ -90,7 +95,9 @@ pub struct PutArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   anabranch delete orders o-1
-  anabranch delete orders o-1 --if-match STAMP      only that very version; `put --json` and `list --json` show stamps")]
+  anabranch delete orders o-1 --if-match STAMP      only that very version
+
+`put --json` and `list --json` show stamps.")]
 pub struct DeleteArgs {
     #[command(flatten)]
     place: Place,

@@ -13,13 +13,14 @@ use crate::process::data_dir::write_whole;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  anabranch invite > invite.txt                               then on the other machine: anabranch run --join invite.txt
+  anabranch invite > invite.txt       there: anabranch run --join invite.txt
   anabranch invite | ssh there anabranch run --join -
   anabranch invite --expires 1h --out invite.txt
-  anabranch invite --address /ip4/203.0.113.5/tcp/4001        where a router forwards that port to the node
+  anabranch invite --address /ip4/203.0.113.5/tcp/4001     a router's address
 
-The invite is a secret: it holds the network key. That it expires keeps an old one from being used by mistake; it takes nothing
-back from who has read it. See docs/security.md.")]
+The invite is a secret: it holds the network key. That it expires keeps an old
+one from being used by mistake; it takes nothing back from who has read it.
+See docs/security.md.")]
 pub struct InviteArgs {
     /// How long it serves, such as 1h or 7d, or `never`.
     #[arg(long, value_name = "T", default_value = "1d")]

@@ -24,7 +24,8 @@ const BURST: u64 = 512;
   anabranch load --rate 50/s --duration 1m
   anabranch load --dataset logs --collection app --max --size 200B
 
-Keys are load-0 … load-N: a second run writes the same documents again. An append dataset gets new records each time.")]
+Keys are load-0 … load-N: a second run writes the same documents again.
+An append dataset gets new records each time.")]
 pub struct LoadArgs {
     /// The collection.
     #[arg(long, value_name = "C", default_value = "load")]
@@ -117,7 +118,7 @@ pub fn load(args: &LoadArgs) -> Result<(), Failure> {
         let (commits, seconds) = (&body["commits"], took.as_secs_f64());
         return print_json(&json!({ "written": accepted, "commits": commits, "seconds": seconds, "token": body["token"] }));
     }
-    println!("wrote {} in {} commits", rate(accepted, "documents", took), body["commits"]);
+    println!("wrote {}, commits: {}", rate(accepted, "document", took), body["commits"]);
     Ok(())
 }
 

@@ -9,7 +9,9 @@ use crate::process::Failure;
 use crate::process::data_dir::write_whole;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  anabranch network-key --out network.key && anabranch run --network-key network.key")]
+#[command(after_help = "Example:
+  anabranch network-key --out network.key
+  anabranch run --network-key network.key")]
 pub struct NetworkKeyArgs {
     /// Where the key goes; copy the file to every node of the private network.
     #[arg(long, value_name = "FILE", default_value = "network.key")]

@@ -21,28 +21,31 @@ pub struct PeersArgs {
 const EXAMPLES: &str = "\
 Examples:
   anabranch peers
-  anabranch peers demote 12D3Koo…               writes with --ack all do not wait for it any more
+  anabranch peers demote 12D3Koo…    writes with --ack all don't wait for it
   anabranch peers demote 12D3Koo… --dataset logs
-  anabranch peers disable 12D3Koo…              it is not talked to, until:
+  anabranch peers disable 12D3Koo…   it is not talked to, until:
   anabranch peers enrol 12D3Koo…
-  anabranch peers remove 12D3Koo…               it is gone for good; with `disable` before, it stays out";
+  anabranch peers remove 12D3Koo…    it is gone; if disabled before, for good";
 
 #[derive(Debug, Subcommand)]
 enum Order {
     /// Count on a peer again: let it in if it was disabled, and wait for it on writes with --ack all.
+    #[command(after_help = "Examples:
+  anabranch peers enrol 12D3Koo…     in every dataset in which it was demoted
+  anabranch peers enrol 12D3Koo… --dataset logs")]
     Enrol(InDataset),
     /// Don't wait for a peer on writes with --ack all; it goes on syncing.
+    #[command(after_help = "Examples:\n  anabranch peers demote 12D3Koo…\n  anabranch peers demote 12D3Koo… --dataset logs")]
     Demote(InDataset),
     /// Refuse to talk to a peer until it is enrolled again, also after a restart.
+    #[command(after_help = "Example:\n  anabranch peers disable 12D3Koo…")]
     Disable(Named),
     /// Demote a peer everywhere, disconnect it and forget its addresses. It may come back by itself unless it is disabled.
+    #[command(after_help = "Example:\n  anabranch peers remove 12D3Koo…")]
     Remove(Named),
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  anabranch peers enrol 12D3Koo…                in every dataset in which it was demoted
-  anabranch peers demote 12D3Koo… --dataset logs")]
 struct InDataset {
     #[command(flatten)]
     named: Named,

@@ -8,7 +8,6 @@ use super::tables;
 use crate::process::Failure;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  anabranch status\n  anabranch peers --node http://127.0.0.1:7071 --json")]
 pub struct QueryArgs {
     #[command(flatten)]
     pub(super) node: NodeArgs,

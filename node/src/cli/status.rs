@@ -2,8 +2,10 @@
 
 use serde_json::Value as Json;
 
-use super::tables::{Grid, id_tail, items, lag, size, span, text, wrapped};
+use super::tables::{Grid, id_tail, is_disabled, items, lag, size, span, state, text, wrapped};
 
+const KIND_COLUMN: usize = 1;
+const DISK_COLUMN: usize = 5;
 /// Rows of datasets and of peers; those with something to say come first.
 const ROWS_MAX: usize = 8;
 /// Things that are wrong; the first of them are what to look at.
@@ -48,15 +50,15 @@ fn head(node: &Json, health: &Json, width: usize) -> String {
 
 fn dataset_rows(datasets: &Json, peers: &Json, width: usize) -> String {
     let mut all: Vec<&Json> = items(datasets).iter().collect();
-    all.sort_by_key(|dataset| text(&dataset["state"]) == "running" && dataset["reason"].is_null());
-    let mut grid = Grid::new(&["DATASET", "KIND", "STATE", ">DOCUMENTS", ">COMMITS", ">DISK", "PEERS IN SYNC", "LAG"]);
+    all.sort_by_key(|dataset| (text(&dataset["state"]) == "running" && dataset["reason"].is_null(), is_disabled(dataset)));
+    let mut grid = Grid::new(&["DATASET", "KIND", "STATE", ">DOCUMENTS", ">COMMITS", ">DISK", "IN SYNC", "LAG"]);
     for dataset in all.iter().take(ROWS_MAX) {
         let name = text(&dataset["dataset_id"]);
         let standing = Standing::of(&name, peers);
         grid.row([
             name,
             text(&dataset["kind"]),
-            text(&dataset["state"]),
+            state(dataset),
             text(&dataset["documents"]),
             text(&dataset["commits"]),
             size(&dataset["disk_bytes"]),
@@ -65,7 +67,8 @@ fn dataset_rows(datasets: &Json, peers: &Json, width: usize) -> String {
         ]);
     }
     let more = all.len().saturating_sub(ROWS_MAX);
-    grid.fitted(width) + &and_more(more, "datasets")
+    // `datasets` has kind and disk, too; how far peers are apart is only here.
+    grid.or_without(&[KIND_COLUMN, DISK_COLUMN], width).fitted(width) + &and_more(more, "datasets")
 }
 
 /// How a dataset stands with the peers that are connected.
@@ -125,7 +128,8 @@ fn and_more(more: usize, what: &str) -> String {
 /// What is wrong, in words; what to look at first comes first.
 fn wrong(health: &Json, datasets: &Json, peers: &Json) -> Vec<String> {
     let mut lines: Vec<String> = items(&health["why"]).iter().map(text).collect();
-    for dataset in items(datasets) {
+    // What is not to run is not wrong.
+    for dataset in items(datasets).iter().filter(|dataset| !is_disabled(dataset)) {
         let name = text(&dataset["dataset_id"]);
         let reason = text(&dataset["reason"]);
         if !dataset["reason"].is_null() && !lines.iter().any(|line| line.contains(&reason)) {
@@ -190,7 +194,14 @@ mod tests {
             "disk_bytes": 1000, "reason": null }]);
         let peers = json!([{ "peer_id": ID, "connected": true, "rtt_ms": 0.25, "enrolled": ["primary"], "disabled": false,
             "datasets": { "primary": { "state": "behind", "lag_commits": 3, "lag_seconds": 0.5, "reason": null } } }]);
+        let off = json!({ "dataset_id": "archive-of-last-year", "kind": "append", "state": "paused", "enabled": false,
+            "reason": "disabled: `datasets.archive-of-last-year.enabled` is false in the configuration" });
+        let datasets = json!([datasets[0], off]);
         let page = page(&node(), &json!({ "health": "healthy", "why": [] }), &datasets, &peers, 80);
+        assert!(
+            page.contains("disabled") && page.lines().any(|line| line.ends_with("LAG")) && !page.contains("wrong:"),
+            "{page}"
+        );
         assert!(page.contains("0 of 1") && page.contains("3 commits, 0.5 s") && page.ends_with("Nothing is wrong."), "{page}");
         assert!(page.lines().count() <= 24 && widest(&page) <= 80, "{page}");
     }

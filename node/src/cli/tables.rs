@@ -7,6 +7,13 @@ use serde_json::Value as Json;
 /// Keys that are longer push their values to the right.
 const KEY_WIDTH_MAX: usize = 40;
 
+/// Of a table of datasets: how large the log is, which is a part of what is on disk.
+const LOG_COLUMN: usize = 5;
+/// Between two columns.
+const GAP: &str = "  ";
+/// A name in the first column is not cut shorter than this.
+const NAME_WIDTH_MIN: usize = 12;
+
 /// A row per dataset, and below them what there is to say.
 pub fn datasets(datasets: &Json, width: usize) -> String {
     let mut grid = Grid::new(&["DATASET", "KIND", "STATE", ">DOCUMENTS", ">COMMITS", ">LOG", ">DISK", ">WRITERS", "REPLICATES"]);
@@ -18,7 +25,7 @@ pub fn datasets(datasets: &Json, width: usize) -> String {
         grid.row([
             name,
             text(&dataset["kind"]),
-            text(&dataset["state"]),
+            state(dataset),
             text(&dataset["documents"]),
             text(&dataset["commits"]),
             size(&dataset["oplog_bytes"]),
@@ -27,7 +34,16 @@ pub fn datasets(datasets: &Json, width: usize) -> String {
             if collections.is_empty() { "nothing".to_owned() } else { collections.join(",") },
         ]);
     }
-    let table = grid.fitted(width);
+    let table = if grid.fits(width) {
+        grid.fitted(width)
+    } else {
+        // What is replicated can be long and is words: it goes below.
+        let known = |(name, replicated): (String, String)| (replicated != "nothing").then_some((name, replicated));
+        let replicated = grid.take_last().into_iter().filter_map(known);
+        let lines = replicated.map(|(name, replicated)| wrapped(&replicated, &format!("{name} replicates: "), width));
+        notes.splice(0..0, lines);
+        grid.or_without(&[LOG_COLUMN], width).fitted(width)
+    };
     if notes.is_empty() { table } else { format!("{table}\n\n{}", notes.join("\n")) }
 }
 
@@ -101,26 +117,67 @@ impl Grid {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// No line longer than `width`: what does not fit is cut.
-    pub fn fitted(&self, width: usize) -> String {
+    fn widths(&self) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let widest = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
             cells.map(|cell| console::measure_text_width(cell)).max().unwrap_or_default()
         };
-        let widths: Vec<usize> = (0..columns).map(widest).collect();
+        (0..columns).map(widest).collect()
+    }
+
+    /// Whether nothing has to be cut.
+    fn fits(&self, width: usize) -> bool {
+        total(&self.widths()) <= width
+    }
+
+    /// The table without these columns, where not even short names make it fit.
+    pub fn or_without(mut self, columns: &[usize], width: usize) -> Self {
+        let mut widths = self.widths();
+        if let Some(first) = widths.first_mut() {
+            *first = NAME_WIDTH_MIN.min(*first);
+        }
+        if total(&widths) > width {
+            let kept = |cells: &mut Vec<String>| {
+                let mut column = 0..;
+                cells.retain(|_| column.next().is_none_or(|column| !columns.contains(&column)));
+            };
+            self.rows.iter_mut().for_each(kept);
+            let mut column = 0..;
+            self.right.retain(|_| column.next().is_none_or(|column| !columns.contains(&column)));
+        }
+        self
+    }
+
+    /// Takes the last column out: each row's first cell and its last.
+    fn take_last(&mut self) -> Vec<(String, String)> {
+        let taken = self.rows.iter_mut().map(|row| (row.first().cloned().unwrap_or_default(), row.pop().unwrap_or_default()));
+        taken.skip(1).collect()
+    }
+
+    /// No line longer than `width`. The first column gives way, as far as a name is still one; then what does not fit is cut.
+    pub fn fitted(&self, width: usize) -> String {
+        let mut widths = self.widths();
+        let wanted = total(&widths);
+        if let Some(first) = widths.first_mut() {
+            *first = (*first).min(NAME_WIDTH_MIN.max(first.saturating_sub(wanted.saturating_sub(width))));
+        }
         let line = |row: &Vec<String>| {
             let cell = |(column, cell): (usize, &String)| {
                 let right = self.right.get(column).copied().unwrap_or_default();
                 let to = if right { console::Alignment::Right } else { console::Alignment::Left };
-                console::pad_str(cell, widths[column], to, None).into_owned()
+                console::pad_str(cell, widths[column], to, Some("…")).into_owned()
             };
             let cells: Vec<_> = row.iter().enumerate().map(cell).collect();
-            let line = cells.join("  ");
+            let line = cells.join(GAP);
             console::truncate_str(line.trim_end(), width, "…").into_owned()
         };
         self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
     }
+}
+
+fn total(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1)
 }
 
 /// How wide what is shown may be: the terminal, or as wide as it gets where nobody looks.
@@ -188,6 +245,15 @@ pub fn text(value: &Json) -> String {
     }
 }
 
+/// What a dataset is doing; one that is not to run is not paused.
+pub fn state(dataset: &Json) -> String {
+    if is_disabled(dataset) { "disabled".to_owned() } else { text(&dataset["state"]) }
+}
+
+pub fn is_disabled(dataset: &Json) -> bool {
+    dataset["enabled"].as_bool() == Some(false)
+}
+
 /// Why the dataset doesn't run, and what was set aside of it.
 fn note(dataset: &Json) -> Option<String> {
     let reason = dataset["reason"].as_str().map(str::to_owned);
@@ -252,6 +318,19 @@ mod tests {
         assert!(table.contains("disabled") && table.contains("enrolled") && table.contains("demoted"), "{table}");
         assert_eq!(table.matches("an operator disabled").count(), 1, "{table}");
         assert!(table.lines().all(|line| console::measure_text_width(line) <= 80), "{table}");
+    }
+
+    #[test]
+    fn on_a_narrow_screen_names_give_way_and_nothing_else_is_lost() {
+        let name = "archive-of-the-year-before-last";
+        let rows = json!([{ "dataset_id": name, "kind": "documents", "state": "restarting", "documents": 1_234_567, "commits": 1_023_456,
+            "oplog_bytes": 123_456_789, "disk_bytes": 523_456_789, "vector": {}, "collections": ["orders", "customers"] }]);
+        let table = datasets(&rows, 80);
+        assert!(table.lines().all(|line| console::measure_text_width(line) <= 80), "{table}");
+        assert!(table.contains("WRITERS") && table.contains(&format!("{name} replicates: orders,customers")), "{table}");
+        assert!(table.contains("archive-of-the-y…") && table.contains("1234567"), "{table}");
+        let wide = datasets(&rows, 200);
+        assert!(wide.contains("REPLICATES") && wide.contains(&format!("{name}  documents")), "{wide}");
     }
 
     #[test]

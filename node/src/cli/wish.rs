@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use anabranch_protocol::idempotency::IdempotencyKey;
 use clap::Args;
 use serde_json::Value as Json;
 
@@ -23,6 +24,10 @@ pub struct WriteWish {
     /// Write only where there is no such document.
     #[arg(long)]
     if_none_match: bool,
+    /// Sent again under the same key within 24 hours, the write is answered as it was and does not happen again: safe to repeat
+    /// whatever became of the first try. 1 to 255 visible ASCII characters, a new key for every new write.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<IdempotencyKey>,
 }
 
 /// `local`, `all`, or how many.
@@ -49,7 +54,8 @@ impl WriteWish {
         let tag = |stamp: &String| if stamp == "*" { stamp.clone() } else { format!("\"{}\"", stamp.trim_matches('"')) };
         let if_match = self.if_match.as_ref().map(|stamp| ("If-Match", tag(stamp)));
         let if_none_match = self.if_none_match.then(|| ("If-None-Match", "*".to_owned()));
-        if_match.into_iter().chain(if_none_match).collect()
+        let key = self.idempotency_key.as_ref().map(|key| ("Idempotency-Key", key.quoted()));
+        if_match.into_iter().chain(if_none_match).chain(key).collect()
     }
 
     /// Too few have it: what that means.
@@ -107,6 +113,8 @@ mod tests {
         assert_eq!(headers(&["--if-match", "\"a\""]), Ok(vec![("If-Match", "\"a\"".into())]));
         assert_eq!(headers(&["--if-match", "*"]), Ok(vec![("If-Match", "*".into())]));
         assert_eq!(headers(&["--if-none-match"]), Ok(vec![("If-None-Match", "*".into())]));
+        assert_eq!(headers(&["--idempotency-key", "a\"b"]), Ok(vec![("Idempotency-Key", r#""a\"b""#.into())]));
+        assert!(wish(&["--idempotency-key", "a b"]).unwrap_err().contains("visible ASCII"));
         for bad in [&["--ack", "0"][..], &["--ack", "some"], &["--timeout", "1s"], &["--if-match", "a", "--if-none-match"]] {
             assert!(wish(bad).is_err(), "{bad:?}");
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use figment::Figment;
-use figment::error::Kind;
+use figment::error::{Actual, Kind};
 use figment::providers::{Env, Format as _, Toml};
 
 use super::ConfigError;
@@ -20,9 +20,23 @@ pub fn load(file: Option<&Path>) -> Result<Page, ConfigError> {
         let from_environment = error.metadata.as_ref().is_some_and(|metadata| metadata.name.contains("environment"));
         match file {
             Some(file) if !from_environment => sentence(error, &file.display().to_string()),
-            _ => sentence(error, &format!("environment variables {ENV_PREFIX}…")),
+            _ => {
+                let source = variable(&error);
+                sentence(error, &source)
+            }
         }
     })
+}
+
+/// The variable that an error is about.
+fn variable(error: &figment::Error) -> String {
+    let mut path = error.path.clone();
+    if let Kind::UnknownField(key, _) = &error.kind
+        && path.last() != Some(key)
+    {
+        path.push(key.clone());
+    }
+    format!("{ENV_PREFIX}{}", path.join(ENV_LEVEL).to_uppercase())
 }
 
 /// Reads `file` if there is one, and no environment: that belongs to the application that embeds the node.
@@ -63,9 +77,37 @@ pub fn sentence(error: figment::Error, source: &str) -> ConfigError {
             let table = if table == key { "" } else { table };
             unknown_key(table, key, known, source)
         }
+        Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) if !path.is_empty() => {
+            format!("{source}: `{path}` is {}: use {}", value(actual), in_words(expected))
+        }
         kind if path.is_empty() => format!("{source}: {kind}"),
         kind => format!("{source}: `{path}`: {kind}"),
     })
+}
+
+fn value(actual: &Actual) -> String {
+    match actual {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) => format!("{value:?}"),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What the parser expects, for who has never seen its types.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "usize" | "u64" | "u32" | "integer overflow" => "a whole number, 0 or more",
+        "a string" | "path string" => "a text in quotes",
+        "a boolean" => "true or false",
+        "a map" => "a table",
+        expected if expected.starts_with("struct ") => "a table",
+        expected => expected,
+    }
 }
 
 fn unknown_key(table: &str, key: &str, known: &[&str], source: &str) -> String {

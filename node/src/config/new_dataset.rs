@@ -41,7 +41,7 @@ impl NewDataset {
             return Err(refused("`enabled` is false: a dataset is created to run, leave it out"));
         }
         not_yet::refuse_in_dataset(name, &page)?;
-        let mut settings = dataset_settings(&page).map_err(ConfigError)?;
+        let mut settings = dataset_settings("", &page)?;
         if settings.lineage == LineageSetting::New {
             let mut random = Lineage::ZERO;
             rand::rng().fill_bytes(&mut random.0);

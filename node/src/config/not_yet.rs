@@ -3,6 +3,7 @@
 
 use super::ConfigError;
 use super::page::{DatasetPage, PEER_LEASE, Page, SyncPage};
+use super::quantity::size_text;
 
 /// Refuses the first setting of the page that this version can't honour.
 pub fn refuse(page: &Page) -> Result<(), ConfigError> {
@@ -16,24 +17,31 @@ pub fn refuse(page: &Page) -> Result<(), ConfigError> {
 pub fn refuse_in_dataset(name: &str, dataset: &DatasetPage) -> Result<(), ConfigError> {
     let default = SyncPage::default();
     let sync = &dataset.sync;
+    let other = dataset.policy.iter().find(|(_, policy)| *policy != "lww");
+    let policy = other.map(|(collection, _)| format!("policy.{collection}"));
     let settings = [
-        ("policy", dataset.policy.values().any(|policy| policy != "lww")),
-        ("images_before", !dataset.images_before.is_empty()),
-        ("peer_lease", dataset.peer_lease != PEER_LEASE),
-        ("retention", dataset.retention.is_some()),
-        ("disk_quota", dataset.disk_quota.is_some()),
-        ("sync.max_entries_per_cycle", sync.max_entries_per_cycle != default.max_entries_per_cycle),
-        ("sync.bandwidth_max", sync.bandwidth_max != default.bandwidth_max),
-        ("sync.weight", sync.weight != default.weight),
+        (policy.as_deref().unwrap_or("policy"), other.map(|(_, policy)| format!("{policy:?}"))),
+        ("images_before", (!dataset.images_before.is_empty()).then(|| format!("{:?}", dataset.images_before))),
+        ("peer_lease", (dataset.peer_lease != PEER_LEASE).then(|| humantime::format_duration(dataset.peer_lease).to_string())),
+        ("retention", dataset.retention.as_ref().map(shown)),
+        ("disk_quota", dataset.disk_quota.map(size_text)),
+        ("sync.max_entries_per_cycle", other_than(&default.max_entries_per_cycle, &sync.max_entries_per_cycle)),
+        ("sync.bandwidth_max", (sync.bandwidth_max != default.bandwidth_max).then(|| shown(&sync.bandwidth_max))),
+        ("sync.weight", other_than(&default.weight, &sync.weight)),
     ];
-    refuse_first(&format!("datasets.{name}."), &settings)
-}
-
-fn refuse_first(table: &str, settings: &[(&str, bool)]) -> Result<(), ConfigError> {
-    match settings.iter().find(|(_, used)| *used) {
+    match settings.iter().find_map(|(key, value)| Some((key, value.as_ref()?))) {
         None => Ok(()),
-        Some((key, _)) => Err(ConfigError(format!(
-            "`{table}{key}` is not supported by this version yet: leave it out, or wait for a version that honours it"
+        Some((key, value)) => Err(ConfigError(format!(
+            "`datasets.{name}.{key}` = {value} is not supported by this version yet: leave it out, or wait for a version that \
+             honours it"
         ))),
     }
+}
+
+fn other_than<T: PartialEq + ToString>(default: &T, value: &T) -> Option<String> {
+    (value != default).then(|| value.to_string())
+}
+
+fn shown(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("a page's values are JSON")
 }

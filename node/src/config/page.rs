@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::health::HealthLimits;
+use super::quantity::{Bandwidth, as_size, as_size_if_any, as_span, as_span_if_any, size, size_if_any, span, span_if_any};
 use crate::swarm::SwarmLimits;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -36,6 +37,7 @@ pub struct Page {
     #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub max_clock_skew: Duration,
     /// All datasets together.
+    #[serde(deserialize_with = "size", serialize_with = "as_size")]
     pub cache_bytes: ByteSize,
     pub http: HttpPage,
     pub access: AccessPage,
@@ -97,6 +99,7 @@ pub struct LimitsPage {
     pub connections_max: u32,
     pub connections_per_peer_max: u32,
     /// Of the process; past it no further connection is taken or made.
+    #[serde(deserialize_with = "size_if_any", serialize_with = "as_size_if_any")]
     pub memory_max: Option<ByteSize>,
     /// Of one peer, per second.
     pub hello_rate_max: u32,
@@ -143,6 +146,7 @@ pub struct HealthPage {
     #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub lag_time_max: Duration,
     /// On the disk of the data directory.
+    #[serde(deserialize_with = "size", serialize_with = "as_size")]
     pub disk_free_min: ByteSize,
     /// Of one dataset within an hour.
     pub restarts_max: u64,
@@ -204,6 +208,7 @@ pub struct DatasetPage {
     #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub peer_lease: Duration,
     pub retention: Option<RetentionPage>,
+    #[serde(deserialize_with = "size_if_any", serialize_with = "as_size_if_any")]
     pub disk_quota: Option<ByteSize>,
     pub sync: SyncPage,
 }
@@ -240,6 +245,7 @@ impl Default for DatasetPage {
 pub struct RetentionPage {
     #[serde(deserialize_with = "span_if_any", serialize_with = "as_span_if_any")]
     pub age: Option<Duration>,
+    #[serde(deserialize_with = "size_if_any", serialize_with = "as_size_if_any")]
     pub bytes: Option<ByteSize>,
 }
 
@@ -275,73 +281,6 @@ impl Default for SyncPage {
             maintenance_interval: MINUTE,
         }
     }
-}
-
-/// Bytes per second, or none for `unlimited`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bandwidth(pub Option<ByteSize>);
-
-impl Serialize for Bandwidth {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Some(size) => serializer.collect_str(&size),
-            None => serializer.serialize_str("unlimited"),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Bandwidth {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl de::Visitor<'_> for Text {
-            type Value = Bandwidth;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a byte size per second such as \"8MiB\", or \"unlimited\"")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bandwidth, E> {
-                if text == "unlimited" {
-                    return Ok(Bandwidth(None));
-                }
-                text.parse().map(|size| Bandwidth(Some(size))).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-            }
-            fn visit_u64<E>(self, bytes: u64) -> Result<Bandwidth, E> {
-                Ok(Bandwidth(Some(ByteSize(bytes))))
-            }
-        }
-        deserializer.deserialize_any(Text)
-    }
-}
-
-/// A length of time such as `5m`.
-fn span<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    struct Text;
-    impl de::Visitor<'_> for Text {
-        type Value = Duration;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a length of time such as \"200ms\", \"15s\" or \"30d\"")
-        }
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
-            humantime::parse_duration(text).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-        }
-    }
-    deserializer.deserialize_any(Text)
-}
-
-fn as_span<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_duration(*span))
-}
-
-// serde hands over the field as it is.
-#[allow(clippy::ref_option)]
-fn as_span_if_any<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    match span {
-        Some(span) => as_span(span, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
-fn span_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    span(deserializer).map(Some)
 }
 
 /// A list of words, or one text with commas between them: environment variables have no lists.

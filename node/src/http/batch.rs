@@ -9,6 +9,7 @@ use anabranch_actors::api::WriteError;
 use anabranch_protocol::replica::{WriteRefusal, WriteRequest};
 
 use super::answer::{WriteQuery, WrittenPage, receipt, unconditional_write};
+use super::idempotency::idempotency;
 use super::ops::{OpError, OpReader, SentOp, WriteObject};
 use super::problem::Problem;
 use super::{Api, body, target};
@@ -16,13 +17,14 @@ use super::{Api, body, target};
 /// Several writes in one commit: all of them or none.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/batch", tag = "documents",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), WriteQuery),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
     request_body(content = Vec<WriteObject>),
     responses((status = 200, body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
 pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let body = body::read(&request, &mut payload, body::BATCH_BODY_MAX, &api.bodies).await?;
     let options = unconditional_write(&request)?;
+    let idempotency = idempotency(&request, &body)?;
     let dataset = target::dataset(&request)?;
     let kind = api.kind(&dataset)?;
     let sent: Vec<SentOp<'_>> = serde_json::from_slice(&body)
@@ -38,7 +40,7 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
         ops.push(read);
     }
     let collections: BTreeSet<_> = ops.iter().map(|write| write.collection.clone()).collect();
-    let written = api.write(&dataset, WriteRequest { ops }).await?;
+    let written = api.write(&dataset, WriteRequest { ops, idempotency }).await?;
     let confirmed = receipt(&api, &dataset, collections.into_iter().collect(), &written, options).await?;
     Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::answer::{WriteQuery, WrittenPage, receipt, unconditional_write};
+use super::idempotency::idempotency;
 use super::problem::Problem;
 use super::{Api, target};
 
@@ -96,7 +97,7 @@ pub async fn unregister(request: HttpRequest, api: Data<Api>) -> Result<HttpResp
 /// Removes all that was written to a collection, and the collection from listings until it is written to again.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/collections/{c}/drop", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
     responses((status = 200, description = "Nothing written before is there any more", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
 pub async fn drop(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -106,7 +107,7 @@ pub async fn drop(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, 
 /// Removes all that was written to a collection.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/collections/{c}/truncate", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
     responses((status = 200, description = "Nothing written before is there any more", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
 pub async fn truncate(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -123,17 +124,24 @@ async fn empty(request: &HttpRequest, api: &Api, op: Op) -> Result<HttpResponse,
     let (dataset, collection) = (target::dataset(request)?, target::collection(request)?);
     api.kind(&dataset)?;
     let options = unconditional_write(request)?;
-    is_known(api, &dataset, &collection).await?;
+    let idempotency = idempotency(request, &[])?;
     let ops = vec![WriteOp { collection: collection.clone(), op }];
-    let written = api.write(&dataset, WriteRequest { ops }).await?;
+    let write = WriteRequest { ops, idempotency };
+    is_known(api, &dataset, &collection, &write).await?;
+    let written = api.write(&dataset, write).await?;
     let confirmed = receipt(api, &dataset, vec![collection], &written, options).await?;
     Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
 }
 
-/// A name that nobody has written to or registered is most likely misspelled.
-async fn is_known(api: &Api, dataset: &DatasetId, collection: &Collection) -> Result<(), Problem> {
+/// A name that nobody has written to or registered is most likely misspelled, unless this very request dropped it.
+async fn is_known(api: &Api, dataset: &DatasetId, collection: &Collection, write: &WriteRequest) -> Result<(), Problem> {
     let known = api.node.collections(dataset).await.map_err(|error| Problem::of_dataset(&error))?;
     if known.iter().any(|known| known.collection == *collection) {
+        return Ok(());
+    }
+    if let Some(idempotency) = &write.idempotency
+        && api.node.remembers(dataset, idempotency.key).await.map_err(|error| Problem::of_dataset(&error))?
+    {
         return Ok(());
     }
     let detail =

@@ -13,13 +13,14 @@ use anabranch_protocol::wire::Kind;
 use super::answer::{
     Wait, WriteQuery, WrittenPage, etag, expectation, is_known, receipt, unconditional_write, wait_as_asked, write_options,
 };
+use super::idempotency::idempotency;
 use super::problem::Problem;
 use super::{Api, body, target};
 
 /// Writes a document, whether there was one or not.
 #[utoipa::path(
     put, path = "/v1/datasets/{d}/collections/{c}/docs/{key}", tag = "documents",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), WriteQuery, ("If-Match" = Option<String>, Header, description = "`*`, or entity tags: only if the document has one of them"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no document")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$"), ("If-Match" = Option<String>, Header, description = "`*`, or entity tags: only if the document has one of them"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no document")),
     request_body(content = serde_json::Value, description = "The document: any JSON value"),
     responses((status = 200, description = "Replaced", body = WrittenPage), (status = 201, description = "Created", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
@@ -27,7 +28,7 @@ pub async fn put(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> 
     let body = body::read(&request, &mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
     let place = Place::of(&request, &api)?;
     let op = Op::Put { key: target::key(&request)?, value: value(&body)?.encode() };
-    let (written, confirmed) = place.write(&request, &api, op).await?;
+    let (written, confirmed) = place.write(&request, &api, op, &body).await?;
     let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(WrittenPage::new(&written, &confirmed).respond(status))
 }
@@ -35,7 +36,7 @@ pub async fn put(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> 
 /// Writes a document, or a record, under a key that the node chooses.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/collections/{c}/docs", tag = "documents",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
     request_body(content = serde_json::Value, description = "The document: any JSON value"),
     responses((status = 201, description = "Created; `key` says where", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
@@ -48,14 +49,14 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
         Kind::Documents => Op::Put { key: api.new_key(), value },
     };
     unconditional_write(&request)?;
-    let (written, confirmed) = place.write(&request, &api, op).await?;
+    let (written, confirmed) = place.write(&request, &api, op, &body).await?;
     Ok(WrittenPage::with_key(&written, &confirmed).respond(StatusCode::CREATED))
 }
 
 /// Changes fields of a document (RFC 7396).
 #[utoipa::path(
     patch, path = "/v1/datasets/{d}/collections/{c}/docs/{key}", tag = "documents",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), WriteQuery, ("If-Match" = Option<String>, Header, description = "`*`, or entity tags: only if the document has one of them"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no document")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$"), ("If-Match" = Option<String>, Header, description = "`*`, or entity tags: only if the document has one of them"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no document")),
     request_body(content = serde_json::Value, description = "The document: any JSON value"),
     responses((status = 200, body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
@@ -63,20 +64,20 @@ pub async fn patch(request: HttpRequest, api: Data<Api>, mut payload: Payload) -
     let body = body::read(&request, &mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
     let place = Place::of(&request, &api)?;
     let op = Op::Merge { key: target::key(&request)?, patch: value(&body)?, must_exist: true };
-    let (written, confirmed) = place.write(&request, &api, op).await?;
+    let (written, confirmed) = place.write(&request, &api, op, &body).await?;
     Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
 }
 
 /// Deletes a document that is there.
 #[utoipa::path(
     delete, path = "/v1/datasets/{d}/collections/{c}/docs/{key}", tag = "documents",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), WriteQuery, ("If-Match" = Option<String>, Header, description = "`*`, or entity tags: only if the document has one of them"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no document")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$"), ("If-Match" = Option<String>, Header, description = "`*`, or entity tags: only if the document has one of them"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no document")),
     responses((status = 200, body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
 pub async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let place = Place::of(&request, &api)?;
     let op = Op::Delete { key: target::key(&request)?, must_exist: true };
-    let (written, confirmed) = place.write(&request, &api, op).await?;
+    let (written, confirmed) = place.write(&request, &api, op, &[]).await?;
     Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
 }
 
@@ -118,15 +119,16 @@ impl Place {
         Ok(Self { dataset, kind, collection: target::collection(request)? })
     }
 
-    async fn write(self, request: &HttpRequest, api: &Api, op: Op) -> Result<(Written, Confirmed), Problem> {
+    async fn write(self, request: &HttpRequest, api: &Api, op: Op, body: &[u8]) -> Result<(Written, Confirmed), Problem> {
         let options = write_options(request)?;
+        let idempotency = idempotency(request, body)?;
         let Self { dataset, collection, .. } = self;
         let mut ops = Vec::with_capacity(2);
         if let Some(expected) = expectation(request)? {
             ops.push(WriteOp { collection: collection.clone(), op: Op::Expect { key: target::key(request)?, expected } });
         }
         ops.push(WriteOp { collection: collection.clone(), op });
-        let written = api.write(&dataset, WriteRequest { ops }).await?;
+        let written = api.write(&dataset, WriteRequest { ops, idempotency }).await?;
         let confirmed = receipt(api, &dataset, vec![collection], &written, options).await?;
         Ok((written, confirmed))
     }

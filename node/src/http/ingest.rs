@@ -25,6 +25,7 @@ use self::group::Group;
 use self::lines::{LineError, Lines};
 use self::window::{Tally, TallyPage, Window, WriteFailure};
 use super::answer::{WriteOptions, WriteQuery, receipt, unconditional_write};
+use super::idempotency::no_key;
 use super::ops::{OpReader, SentOp};
 use super::problem::Problem;
 use super::{Api, body, target};
@@ -79,6 +80,7 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
 
 fn open(request: &HttpRequest, api: &Api) -> Result<(DatasetId, Kind, WriteOptions), Problem> {
     let options = unconditional_write(request)?;
+    no_key(request)?;
     let dataset = target::dataset(request)?;
     let kind = api.kind(&dataset)?;
     Ok((dataset, kind, options))

@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
 use serde_json::Value as Json;
+use utoipa::openapi::PathItem;
+use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Components, Content, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
-use utoipa::openapi::{PathItem, path::Operation};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use super::{
@@ -118,6 +119,7 @@ const OF_A_BODY: &[Refusal] =
 const OF_A_WRITE: &[Refusal] =
     &[("409", "Not for a dataset of this kind, or not as it is", false), ("507", "No space left", false)];
 const OF_ONE_DOCUMENT: &[Refusal] = &[("412", "The document is not as expected", false)];
+const OF_A_KEY: &[Refusal] = &[("422", "The `Idempotency-Key` was used for another request; nothing was written", false)];
 const OF_A_READ: &[Refusal] = &[
     ("409", "A token of another history, or of a collection that does not replicate here", false),
     ("504", "The write that was waited for did not arrive in time", false),
@@ -127,6 +129,7 @@ impl Modify for Refusals {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         for (path, item) in &mut document.paths.paths {
             for (is_write, operation) in operations(item) {
+                let takes_a_key = takes_a_key(operation);
                 let mut refuse = |refusals: &[Refusal]| refusals.iter().for_each(|refusal| add(operation, *refusal));
                 refuse(ANYWHERE);
                 if path.starts_with("/v1/datasets/{d}") {
@@ -142,12 +145,20 @@ impl Modify for Refusals {
                 if path.ends_with("/docs/{key}") && is_write {
                     refuse(OF_ONE_DOCUMENT);
                 }
+                if takes_a_key {
+                    refuse(OF_A_KEY);
+                }
                 if path.contains("/docs") && !is_write {
                     refuse(OF_A_READ);
                 }
             }
         }
     }
+}
+
+fn takes_a_key(operation: &Operation) -> bool {
+    let named = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.name == "Idempotency-Key");
+    operation.parameters.iter().flatten().any(named)
 }
 
 /// The operations of a path, and which of them write.

@@ -147,6 +147,12 @@ impl Problem {
                 Self::new(StatusCode::PRECONDITION_FAILED, "not-as-expected", "The document is not as expected", detail)
                     .with("current", current)
             }
+            WriteRefusal::KeyReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency-key-reused",
+                "The idempotency key was used for another request",
+                detail,
+            ),
             WriteRefusal::AppendOnly | WriteRefusal::DocumentsOnly => {
                 Self::new(StatusCode::CONFLICT, "wrong-kind", "Not for a dataset of this kind", detail)
             }
@@ -288,6 +294,7 @@ mod tests {
         let status = |refusal| write_problem(WriteError::Refused(refusal)).0;
         assert_eq!(status(WriteRefusal::AppendOnly), 409);
         assert_eq!(status(WriteRefusal::DocumentsOnly), 409);
+        assert_eq!(status(WriteRefusal::KeyReused), 422);
         assert_eq!(status(WriteRefusal::RecordsStay), 409);
         let collection = anabranch_protocol::id::Collection::new("x").unwrap();
         assert_eq!(status(WriteRefusal::DropsNothingShared { collection: collection.clone() }), 409);

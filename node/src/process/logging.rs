@@ -28,7 +28,8 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // Where standard error is a file on a full disk, saying so there would panic, on the thread of whoever logs.
     let logs = logs.log_internal_errors(false);
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // On a terminal, unless NO_COLOR says otherwise.
+    let ansi = console::colors_enabled_stderr();
     // Embedders may have their own subscriber already; theirs stays.
     let _ = match format {
         LogFormat::Text => logs.with_ansi(ansi).try_init(),

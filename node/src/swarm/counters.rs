@@ -12,6 +12,8 @@ pub enum MessageKind {
     Hello,
     /// `Heads` and its reply.
     Heads,
+    /// `Round` and its answer.
+    Round,
     /// `Pull` and its page.
     Pull,
     /// `Push` and its confirmation.
@@ -26,7 +28,8 @@ pub enum MessageKind {
 
 impl MessageKind {
     /// All of them, in the order of their counters.
-    pub const ALL: [Self; 7] = [Self::Hello, Self::Heads, Self::Pull, Self::Push, Self::Confirm, Self::Refused, Self::Announce];
+    pub const ALL: [Self; 8] =
+        [Self::Hello, Self::Heads, Self::Round, Self::Pull, Self::Push, Self::Confirm, Self::Refused, Self::Announce];
 
     /// The kind's name in metrics.
     #[must_use]
@@ -34,6 +37,7 @@ impl MessageKind {
         match self {
             Self::Hello => "hello",
             Self::Heads => "heads",
+            Self::Round => "round",
             Self::Pull => "pull",
             Self::Push => "push",
             Self::Confirm => "confirm",
@@ -48,6 +52,7 @@ impl From<&Request> for MessageKind {
         match request {
             Request::Hello(_) => Self::Hello,
             Request::Heads(_) => Self::Heads,
+            Request::Round(_) => Self::Round,
             Request::Pull(_) => Self::Pull,
             Request::Push(_) => Self::Push,
             Request::Confirm(_) => Self::Confirm,
@@ -60,6 +65,7 @@ impl From<&Response> for MessageKind {
         match response {
             Response::Hello(_) => Self::Hello,
             Response::Heads(_) => Self::Heads,
+            Response::Round(_) => Self::Round,
             Response::Page(_) => Self::Pull,
             Response::Pushed(_) => Self::Push,
             Response::Confirmed => Self::Confirm,

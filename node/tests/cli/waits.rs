@@ -43,6 +43,23 @@ fn conditions_hold_and_say_what_is_there() {
 }
 
 #[test]
+fn a_write_under_a_key_is_answered_as_it_was() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let _node = Running::start(dir.path());
+    let ask = |arguments: &[&str]| ask(dir.path(), arguments, "");
+    let once = ["put", "orders", "k", "1", "--if-none-match", "--idempotency-key", "order-1", "--json"];
+    let (code, first, _) = ask(&once);
+    assert_eq!(code, 0);
+    assert_eq!(ask(&["put", "orders", "k", "2"]).0, 0);
+    assert_eq!(ask(&once), (0, first, String::new()));
+    assert!(ask(&["get", "orders", "k"]).1.contains('2'), "it did not happen again");
+    let (code, _, error) = ask(&["put", "orders", "k", "3", "--idempotency-key", "order-1"]);
+    assert!(code == 1 && error.contains("another request") && error.contains("422"), "{error}");
+    let (code, _, error) = ask(&["put", "orders", "k", "3", "--idempotency-key", "two words"]);
+    assert!(code == 2 && error.contains("visible ASCII"), "{error}");
+}
+
+#[test]
 fn a_read_waits_for_a_write() {
     let dir = tempfile::tempdir().expect("a directory");
     let _node = Running::start(dir.path());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::keyed::{Keyed, Recalled};
 use super::request::{put_or_append, record_key};
 use super::turn::{LocalBatch, Rows, Turn, Working, local_writer};
 use super::{Op, Replica, WriteOp, WriteRefusal, WriteRequest, WriterState, Written};
@@ -22,6 +23,7 @@ const COMMIT_PAYLOAD_MAX: usize = 3 << 20;
 type Outcome = Result<Written, WriteRefusal>;
 
 /// What a request turned into, before the commit's hash is known.
+#[derive(Clone)]
 struct Accepted {
     last: Option<Stamp>,
     /// Whether any of it is in the commit.
@@ -29,6 +31,24 @@ struct Accepted {
     key: Option<Key>,
     created: bool,
     replicated: bool,
+}
+
+/// What a request will be answered.
+#[derive(Clone)]
+enum Decided {
+    /// It is a part of this turn.
+    Now(Accepted),
+    /// It happened before, under the same key.
+    Before(Written),
+}
+
+impl Decided {
+    fn written(self, token: Option<Token>) -> Written {
+        match self {
+            Self::Now(accepted) => accepted.written(token),
+            Self::Before(written) => written,
+        }
+    }
 }
 
 /// Entries of the commit in the making.
@@ -57,33 +77,55 @@ impl Replica {
         let hlc = self.clock.tick(now);
         let epoch = self.next_epoch(now, entropy);
         let mut gathered = Gathered::default();
-        let mut outcomes = Vec::with_capacity(requests.len());
+        let mut decided: Vec<Result<Decided, WriteRefusal>> = Vec::with_capacity(requests.len());
+        let mut keyed = Keyed::default();
         for request in requests {
-            if let Err(refusal) = fits_alone(request) {
-                outcomes.push(Err(refusal));
-                continue;
-            }
-            if !gathered.has_room_for(request) {
-                break;
-            }
-            let changes = match self.changes(&mut working, request)? {
-                Ok(changes) => changes,
-                Err(refusal) => {
-                    outcomes.push(Err(refusal));
-                    continue;
-                }
+            let next = match keyed.recall(rows, now, request)? {
+                Recalled::Nothing => match self.decide_one(&mut working, &mut gathered, request, hlc, epoch)? {
+                    Some(Ok(accepted)) => {
+                        keyed.accepted(request, decided.len());
+                        Ok(Decided::Now(accepted))
+                    }
+                    Some(Err(refusal)) => Err(refusal),
+                    None => break,
+                },
+                Recalled::Before(written) => Ok(Decided::Before(written)),
+                Recalled::InThisTurn(index) => decided[index].clone(),
+                Recalled::OtherRequest => Err(WriteRefusal::KeyReused),
             };
-            // The results of merges may be larger than the request.
-            let weight: usize = changes.iter().map(|(_, change, _)| change.weight()).sum();
-            if gathered.weight > 0 && gathered.weight + weight > COMMIT_PAYLOAD_MAX {
-                break;
-            } else {
-                outcomes.push(Ok(self.accept(&mut working, &mut gathered, changes, hlc, epoch)?));
-            }
+            decided.push(next);
         }
         let token = self.seal(&mut working, gathered, hlc, epoch, entropy);
-        let outcomes = outcomes.into_iter().map(|outcome| outcome.map(|accepted| accepted.written(token))).collect();
+        let outcomes: Vec<Outcome> = decided.into_iter().map(|outcome| outcome.map(|decided| decided.written(token))).collect();
+        working.remember(keyed.remembered(now, &outcomes));
         Ok((working.finish(), outcomes))
+    }
+
+    /// Takes a request into the commit in the making; nothing where it has no room there.
+    fn decide_one<R: Rows>(
+        &self,
+        working: &mut Working<'_, R>,
+        gathered: &mut Gathered,
+        request: &WriteRequest,
+        hlc: Hlc,
+        epoch: Epoch,
+    ) -> Result<Option<Result<Accepted, WriteRefusal>>, R::Error> {
+        if let Err(refusal) = fits_alone(request) {
+            return Ok(Some(Err(refusal)));
+        }
+        if !gathered.has_room_for(request) {
+            return Ok(None);
+        }
+        let changes = match self.changes(working, request)? {
+            Ok(changes) => changes,
+            Err(refusal) => return Ok(Some(Err(refusal))),
+        };
+        // The results of merges may be larger than the request.
+        let weight: usize = changes.iter().map(|(_, change, _)| change.weight()).sum();
+        if gathered.weight > 0 && gathered.weight + weight > COMMIT_PAYLOAD_MAX {
+            return Ok(None);
+        }
+        Ok(Some(Ok(self.accept(working, gathered, changes, hlc, epoch)?)))
     }
 
     pub(super) fn next_epoch(&self, now: WallClock, entropy: &mut dyn FnMut(&mut [u8])) -> Epoch {

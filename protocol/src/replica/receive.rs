@@ -195,6 +195,9 @@ mod tests {
         fn commit(&self, _: &WriterId, _: u64) -> Result<Option<Line>, Self::Error> {
             Ok(None)
         }
+        fn remembered(&self, _: &crate::id::KeyHash) -> Result<Option<crate::idempotency::Remembered>, Self::Error> {
+            Ok(None)
+        }
     }
 
     fn first_commit(epoch: u8) -> Commit {

@@ -3,6 +3,7 @@
 use crate::commit::Change;
 use crate::conflict::Stamp;
 use crate::id::{Collection, Key};
+use crate::idempotency::{Idempotency, IdempotencyKey};
 use crate::token::Token;
 use crate::value::{Value, ValueError};
 
@@ -11,6 +12,8 @@ use crate::value::{Value, ValueError};
 pub struct WriteRequest {
     /// In order; later ones see earlier ones.
     pub ops: Vec<WriteOp>,
+    /// What it is known by, where it must happen once however often it is sent.
+    pub idempotency: Option<Idempotency>,
 }
 
 /// One write.
@@ -81,6 +84,19 @@ impl Op {
 }
 
 impl WriteRequest {
+    /// Writes that happen as often as they are sent.
+    #[must_use]
+    pub fn new(ops: Vec<WriteOp>) -> Self {
+        Self { ops, idempotency: None }
+    }
+
+    /// Writes that happen once, however often they are sent under this key within a day.
+    #[must_use]
+    pub fn once(ops: Vec<WriteOp>, key: &IdempotencyKey) -> Self {
+        let idempotency = Some(Idempotency::of_ops(key, &ops));
+        Self { ops, idempotency }
+    }
+
     /// Bytes this adds to a commit, about.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -109,6 +125,12 @@ pub enum WriteRefusal {
     /// This node is not among the dataset's writers: what it wrote would be refused by everybody else.
     #[error("this node is not among the dataset's `writers`: only collections that are not replicated can be written here")]
     NotAWriter,
+    /// The key was used for another request.
+    #[error(
+        "the idempotency key was used for another request within the last 24 hours; nothing was written: use a new key for every \
+         new request, and the same body, path and conditions for one that is sent again"
+    )]
+    KeyReused,
     /// A document is not as the request expects it.
     #[error("document {key:?} in collection {collection:?} is not as expected: {}", current.map_or_else(|| "it is not there".to_owned(), |stamp| format!("its stamp is {stamp}")))]
     NotAsExpected { collection: Collection, key: Key, current: Option<Stamp> },

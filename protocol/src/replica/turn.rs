@@ -10,7 +10,8 @@ use crate::conflict::{ConflictPolicy, LastWriterWins, Row, Stamp};
 use crate::fingerprint::{RowHasher, Tally};
 use crate::floor::Floor;
 use crate::hlc::Hlc;
-use crate::id::{Collection, Epoch, Key, WriterId};
+use crate::id::{Collection, Epoch, Key, KeyHash, WriterId};
+use crate::idempotency::Remembered;
 
 /// Reads the rows that are durable now.
 pub trait Rows {
@@ -34,6 +35,12 @@ pub trait Rows {
     /// # Errors
     /// When the store can't be read.
     fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, Self::Error>;
+
+    /// What a write under this key came to; one that is over may be left out.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    fn remembered(&self, key: &KeyHash) -> Result<Option<Remembered>, Self::Error>;
 }
 
 /// What a turn is made of.
@@ -53,7 +60,8 @@ impl Turn {
     }
 }
 
-/// One record of the log: a commit, or writes to collections that don't replicate, with what they lead to.
+/// One record of the log: a commit, or writes to collections that don't replicate, with what they lead to. One that has neither
+/// remembers what was answered.
 #[derive(Debug, Clone)]
 pub struct Record {
     /// The commit, as it is kept here.
@@ -94,6 +102,9 @@ pub struct Effects {
     /// The record's commit says to everybody what the record under this arrival kept local, in the collections of its sections.
     #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
     pub issues: Option<u64>,
+    /// What the writes in it that came under idempotency keys were answered.
+    #[serde(rename = "k", default, skip_serializing_if = "Vec::is_empty")]
+    pub remembered: Vec<(KeyHash, Remembered)>,
 }
 
 impl Record {
@@ -298,6 +309,20 @@ impl<'a, R: Rows> Working<'a, R> {
     pub fn issues(&mut self, local: u64) {
         if let Some(record) = self.records.last_mut() {
             record.effects.issues = Some(local);
+        }
+    }
+
+    /// Adds answers to the turn's record: they are durable with what they answer, or not at all. Where nothing had to be written
+    /// they are a record of their own: what was nothing to do then may be something later.
+    pub fn remember(&mut self, remembered: Vec<(KeyHash, Remembered)>) {
+        if remembered.is_empty() {
+            return;
+        }
+        if self.records.is_empty() {
+            self.record(None, None);
+        }
+        if let Some(record) = self.records.last_mut() {
+            record.effects.remembered = remembered;
         }
     }
 

@@ -30,6 +30,8 @@ pub enum Request {
     Push(Push),
     /// Here is what I, or a peer I know, have on stable storage.
     Confirm(Confirm),
+    /// What I have of all that we both sync; what have you?
+    Round(Round),
 }
 
 /// What a node answers.
@@ -46,8 +48,19 @@ pub enum Response {
     Pushed(Pushed),
     /// To `Confirm`.
     Confirmed,
+    /// To `Round`.
+    Round(Round),
     /// To anything that is not done, and why.
     Refused(Refusal),
+}
+
+/// One digest of all datasets that both sync ([`crate::round`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Round {
+    /// The sender's.
+    #[serde(rename = "g")]
+    pub digest: ShortHash,
 }
 
 /// Compares vectors, cheapest first: by digest, and only where it differs by heads.
@@ -331,11 +344,11 @@ pub(super) fn dataset_is_valid(dataset: Option<&DatasetId>) -> Result<(), Decode
 }
 
 impl Request {
-    /// The dataset a request is about; none for a `Hello`.
+    /// The dataset a request is about; none for a `Hello` and a `Round`.
     #[must_use]
     pub fn dataset(&self) -> Option<DatasetId> {
         let wire = match self {
-            Self::Hello(_) => return None,
+            Self::Hello(_) | Self::Round(_) => return None,
             Self::Heads(m) => &m.dataset,
             Self::Pull(m) => &m.dataset,
             Self::Push(m) => &m.dataset,
@@ -359,6 +372,7 @@ impl Request {
                 dataset_is_valid(m.dataset.as_ref())?;
                 bounded(m.statements.len() <= 1_024, "statements")
             }
+            Self::Round(_) => Ok(()),
         }
     }
 
@@ -388,7 +402,7 @@ impl Response {
                 dataset_is_valid(m.dataset.as_ref())?;
                 bounded(m.held.len() <= VECTOR_WRITERS_MAX, "held writers")
             }
-            Self::Confirmed => Ok(()),
+            Self::Confirmed | Self::Round(_) => Ok(()),
             Self::Refused(refusal) => refusal.check(),
         }
     }

@@ -85,6 +85,8 @@ enum Step {
     /// A peer delivers what is wanted of a scope, if it is.
     Deliver(u8),
     DeliverAll,
+    /// A writer's line parts before one of its commits.
+    Part(u8, prop::sample::Index),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -96,6 +98,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (1_u8..3).prop_map(Step::Commit),
         4 => (0_u8..3).prop_map(Step::Deliver),
         2 => Just(Step::DeliverAll),
+        1 => (1_u8..3, any::<prop::sample::Index>()).prop_map(|(n, at)| Step::Part(n, at)),
     ];
     vec(step, 1..60)
 }
@@ -105,10 +108,12 @@ proptest! {
 
     /// Beside a model that remembers which section of which commit is here.
     #[test]
-    fn a_complete_collection_has_every_section(steps in steps()) {
+    fn a_complete_collection_has_every_section(steps in steps(), afterwards in 0_u8..3) {
         let mut coverages = Coverages::configured(&some(&[0]));
         let mut heads: BTreeMap<u8, u64> = BTreeMap::new();
         let mut here: BTreeSet<(u8, u64, u8)> = BTreeSet::new();
+        // Where branches begin; there is nothing of them below that.
+        let mut first: BTreeMap<u8, u64> = BTreeMap::new();
         let mut number = 0;
         for step in steps {
             let v = vector(&heads.iter().map(|(n, seq)| (*n, *seq)).collect::<Vec<_>>());
@@ -123,30 +128,70 @@ proptest! {
                     let registration = coverages.registration();
                     here.extend((0..3).filter(|c| registration.contains(&collection(*c))).map(|c| (n, *seq, c)));
                 }
-                Step::Deliver(c) => deliver(&mut coverages, &Scope::One(collection(c)), &v, &[c], &mut here),
-                Step::DeliverAll => deliver(&mut coverages, &Scope::All, &v, &[0, 1, 2], &mut here),
+                Step::Deliver(c) => deliver(&mut coverages, &Scope::One(collection(c)), &v, &[c], &mut here, &first),
+                Step::DeliverAll => deliver(&mut coverages, &Scope::All, &v, &[0, 1, 2], &mut here, &first),
+                Step::Part(n, at) => {
+                    let (branch, head) = (n + 10, heads.get(&n).copied().unwrap_or(0));
+                    if head == 0 || heads.contains_key(&branch) {
+                        continue;
+                    }
+                    let from = at.index(usize::try_from(head).unwrap()) as u64 + 1;
+                    coverages.part(&writer(n), from - 1, &writer(branch));
+                    let again = coverages.clone();
+                    coverages.part(&writer(n), from - 1, &writer(branch));
+                    prop_assert_eq!(&coverages, &again);
+                    heads.insert(n, from - 1);
+                    heads.retain(|_, seq| *seq > 0);
+                    heads.insert(branch, head);
+                    first.insert(branch, from);
+                    let of_branch = |(of, seq, c): (u8, u64, u8)| if of == n && seq >= from { (branch, seq, c) } else { (of, seq, c) };
+                    here = here.into_iter().map(of_branch).collect();
+                }
             }
             let registration = coverages.registration();
             prop_assert!(registration.is_valid() && registration.number >= number);
             number = registration.number;
             for c in 0..3 {
                 if coverages.standing(&collection(c)) == Standing::Complete {
-                    let all = heads.iter().flat_map(|(n, seq)| (1..=*seq).map(|seq| (*n, seq, c)));
+                    let all = heads.iter().flat_map(|(n, seq)| (first.get(n).copied().unwrap_or(1)..=*seq).map(|seq| (*n, seq, c)));
                     let lost: Vec<_> = all.filter(|section| !here.contains(section)).collect();
                     prop_assert!(lost.is_empty(), "{c} counts as complete without {lost:?}: {coverages:?}");
                 }
             }
         }
+        // And whatever is imported comes to its end once peers deliver.
+        let v = vector(&heads.iter().map(|(n, seq)| (*n, *seq)).collect::<Vec<_>>());
+        drop(coverages.register(&collection(afterwards), &v));
+        let scopes: Vec<Scope> = coverages.importing().map(|(scope, _)| scope.clone()).collect();
+        for scope in scopes {
+            let sections: Vec<u8> = match &scope {
+                Scope::All => vec![0, 1, 2],
+                Scope::One(name) => (0..3).filter(|c| collection(*c) == *name).collect(),
+            };
+            for _ in 0..120 {
+                deliver(&mut coverages, &scope, &v, &sections, &mut here, &first);
+            }
+        }
+        prop_assert_eq!(coverages.importing().count(), 0, "{:?}", coverages);
     }
 }
 
 /// A peer delivers the first missing commit of each writer, with the sections of a scope.
-fn deliver(coverages: &mut Coverages, scope: &Scope, v: &VersionVector, sections: &[u8], here: &mut BTreeSet<(u8, u64, u8)>) {
+fn deliver(
+    coverages: &mut Coverages,
+    scope: &Scope,
+    v: &VersionVector,
+    sections: &[u8],
+    here: &mut BTreeSet<(u8, u64, u8)>,
+    first: &BTreeMap<u8, u64>,
+) {
     for want in coverages.wants(std::slice::from_ref(scope), v) {
         let n = want.writer.peer.0[0];
         here.extend(sections.iter().map(|c| (n, want.from_seq, *c)));
         let kept = here.clone();
+        let nothing = first.get(&n).is_some_and(|first| want.from_seq < *first);
         let whole = |scope: &Scope| match scope {
+            _ if nothing => true,
             Scope::All => (0..3).all(|c| kept.contains(&(n, want.from_seq, c))),
             Scope::One(name) => (0..3).any(|c| collection(c) == *name && kept.contains(&(n, want.from_seq, c))),
         };

@@ -1,7 +1,7 @@
 //! A peer that may no longer write keeps its history, on every path and for nodes that join later, and gets nothing further in.
 
 use anabranch_protocol::access::Peers;
-use anabranch_protocol::commit::Identity;
+use anabranch_protocol::commit::{ForkProof, Identity};
 use anabranch_protocol::id::{PeerId, WriterId};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{ReceiveRefusal, Replica, Saved, Verdict};
@@ -45,7 +45,7 @@ fn node_like(before: &Node, kind: Kind) -> Node {
     let mut lines = std::collections::BTreeMap::new();
     for record in &before.log {
         if let Some(commit) = &record.commit {
-            lines.insert(commit.writer(), anabranch_protocol::replica::Line::of(commit));
+            lines.insert(record.line().expect("it has a commit"), anabranch_protocol::replica::Line::of(commit));
         }
     }
     let control = anabranch_protocol::fence::control_collection();
@@ -145,4 +145,48 @@ fn a_chain_that_does_not_lead_to_the_fence_is_refused_there() {
     let verdicts = late.receive(NOON + 60_000, &clone.frames());
     assert_eq!(verdicts, [Verdict::Applied, Verdict::Refused(ReceiveRefusal::Fork { seq: 2 })]);
     assert_eq!(late.receive(NOON + 60_000, &removed.frames()), [Verdict::Duplicate, Verdict::Applied]);
+}
+
+/// The removed peer's history forked before it was removed: each branch has a fence of its own.
+#[test]
+fn branches_of_a_removed_peer_stay_and_get_nothing_further_in() {
+    let kind = Kind::Documents;
+    let mut removed = node(REMOVED, kind, true);
+    write(&mut removed, kind, 1);
+    let mut clone = Node { seed: removed.seed + 99, ..removed.clone() };
+    // One branch is of three commits, of which the last one is heard of too late; the other one is of one.
+    for n in 2..5 {
+        write(&mut removed, kind, n);
+    }
+    write(&mut clone, kind, 10);
+    write(&mut clone, kind, 11);
+    let (history, copy) = (removed.frames(), clone.frames());
+    let commits = |node: &Node| node.log.iter().filter_map(|record| record.commit.clone()).collect::<Vec<_>>();
+    let (ours, theirs) = (commits(&removed), commits(&clone));
+    let proof = ForkProof::of(&ours[1], &theirs[1]).unwrap();
+
+    let mut one = node(1, kind, true);
+    one.learn(&proof);
+    one.receive(NOON + 100, &history[..3]);
+    one.receive(NOON + 100, &copy[1..2]);
+    let one = shortened(&one, kind);
+    let (line, long, short) = (ours[0].writer(), ours[1].branch(), theirs[1].branch());
+    let ends = |node: &Node| [line, long, short].map(|line| node.replica.vector().seq(&line));
+    assert_eq!([line, long, short].map(|line| one.replica.fences().end(&line)), [1, 3, 2]);
+
+    // A node that joins later gets both, in whatever order, and nothing past either.
+    for clone_first in [false, true] {
+        let mut late = node(4, kind, false);
+        late.learn(&proof);
+        late.receive(NOON + 60_000, &one.frames().split_off(one.frames().len() - 1));
+        let mut frames = [&history[..3], &copy[1..2]].concat();
+        if clone_first {
+            frames = [&history[..1], &copy[1..2], &history[1..3]].concat();
+        }
+        let verdicts = late.receive(NOON + 60_000, &frames);
+        assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Applied), "{verdicts:?}");
+        let refused = Verdict::Refused(ReceiveRefusal::Forbidden { peer: peer(REMOVED) });
+        assert_eq!(late.receive(NOON + 60_000, &[history[3].clone(), copy[2].clone()]), [refused.clone(), refused]);
+        assert_eq!((ends(&late), late.state()), ([1, 3, 2], one.state()));
+    }
 }

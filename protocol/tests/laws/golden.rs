@@ -9,15 +9,19 @@ use anabranch_protocol::confirmation::{SignedStatement, Statement};
 use anabranch_protocol::conflict::Stamp;
 use anabranch_protocol::fingerprint::Tally;
 use anabranch_protocol::floor::Floor;
-use anabranch_protocol::hlc::Hlc;
-use anabranch_protocol::id::{DatasetId, Epoch, Hash, Incarnation, Lineage, Salt, ShortHash, Tag, WriterId};
+use anabranch_protocol::hlc::{Hlc, WallClock};
+use anabranch_protocol::id::{
+    DatasetId, Epoch, Hash, Incarnation, KeyHash, Lineage, RequestHash, Salt, ShortHash, Tag, WriterId,
+};
+use anabranch_protocol::idempotency::Remembered;
 use anabranch_protocol::plan::Want;
 use anabranch_protocol::registration::Registration;
-use anabranch_protocol::replica::Effects;
+use anabranch_protocol::replica::{Effects, Written};
+use anabranch_protocol::token::Token;
 use anabranch_protocol::vector::{Head, VersionVector};
 use anabranch_protocol::wire::{
     Announce, Confirm, DatasetHello, DatasetReply, Heads, HeadsReply, Held, Hello, HelloReply, Incomplete, Kind, Page,
-    PolicyScope, Pull, Push, Pushed, Refusal, RefusalCode, Request, Response,
+    PolicyScope, Pull, Push, Pushed, Refusal, RefusalCode, Request, Response, Round,
 };
 use serde_bytes::ByteBuf;
 
@@ -115,6 +119,7 @@ fn requests(d: Option<DatasetId>) -> Vec<(&'static str, Request)> {
         ("hello", Request::Hello(hello(d.clone()))),
         ("hello-withdrawn", Request::Hello(withdrawing(d.clone()))),
         ("heads", Request::Heads(Heads { dataset: d.clone(), digest: vector().digest() })),
+        ("round", Request::Round(Round { digest: vector().digest() })),
         ("pull", Request::Pull(Pull { dataset: d.clone(), registration, wants, bytes_max: 65_536 })),
         ("push", Request::Push(Push { dataset: d.clone(), frames: vec![ByteBuf::from(primary_commit().to_bytes())] })),
         ("confirm", Request::Confirm(Confirm { statements: vec![statement(d.clone())], dataset: d })),
@@ -144,6 +149,7 @@ fn responses(d: Option<DatasetId>) -> Vec<(&'static str, Response)> {
         ("page-incomplete", page(vec![], false, incomplete)),
         ("pushed", pushed(true, vec![])),
         ("pushed-held", pushed(false, held)),
+        ("round-reply", Response::Round(Round { digest: vector().digest() })),
         ("confirmed", Response::Confirmed),
         ("refused", Response::Refused(refusal)),
     ]
@@ -173,6 +179,18 @@ fn effects_with_floor() -> Effects {
     effects
 }
 
+/// Those of a commit of which two writes came under idempotency keys: one that made a document, and one that found nothing to do.
+fn effects_with_keys() -> Effects {
+    let stamp = Stamp { hlc: Hlc(0x019f_0000_0001_0002), writer: writer(3), index: 1 };
+    let token = Token { writer: writer(3), seq: 300, hash: [0xab, 0xcd, 0xef, 1] };
+    let key = Some(crate::world::key(1));
+    let made = Written { token: Some(token), stamp: Some(stamp), key, created: true, replicated: true };
+    let nothing = Written { token: None, stamp: None, key: None, created: false, replicated: true };
+    let remembered =
+        |n, written| (KeyHash([n; 16]), Remembered::new(RequestHash([n + 1; 16]), WallClock(1_790_000_000_000), written));
+    Effects { remembered: vec![remembered(0x21, made), remembered(0x31, nothing)], ..effects() }
+}
+
 /// Every shape: the file that freezes it, and its bytes.
 pub fn shapes() -> Vec<(String, Vec<u8>)> {
     let mut shapes: Vec<_> = commits().into_iter().map(|(name, bytes, ..)| (format!("commit/{name}"), bytes)).collect();
@@ -190,6 +208,7 @@ pub fn shapes() -> Vec<(String, Vec<u8>)> {
     shapes.push(("commit/log-effects-closed".into(), codec::encode(&Effects { epoch: None, ..effects() })));
     shapes.push(("commit/log-effects-widens".into(), codec::encode(&Effects { widens: Some(41), ..effects() })));
     shapes.push(("commit/log-effects-issues".into(), codec::encode(&Effects { issues: Some(42), ..effects() })));
+    shapes.push(("commit/log-effects-keys".into(), codec::encode(&effects_with_keys())));
     shapes
 }
 
@@ -260,6 +279,7 @@ fn frozen_bytes_decode_to_their_values() {
     assert_eq!(frozen("commit/log-effects"), Ok(effects()));
     assert_eq!(frozen("commit/log-effects-floor"), Ok(effects_with_floor()));
     assert_eq!(frozen("commit/log-effects-widens"), Ok(Effects { widens: Some(41), ..effects() }));
+    assert_eq!(frozen("commit/log-effects-keys"), Ok(effects_with_keys()));
     assert_eq!(frozen("commit/log-effects-issues"), Ok(Effects { issues: Some(42), ..effects() }));
 }
 

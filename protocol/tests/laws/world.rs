@@ -9,7 +9,8 @@ use anabranch_protocol::conflict::Row;
 use anabranch_protocol::fingerprint::{RowHasher, Tally};
 use anabranch_protocol::floor::Floor;
 use anabranch_protocol::hlc::WallClock;
-use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage, WriterId};
+use anabranch_protocol::id::{Collection, DatasetId, Key, KeyHash, Lineage, WriterId};
+use anabranch_protocol::idempotency::Remembered;
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{
     Line, Op, Record, Replica, ReplicaSettings, Rows, Saved, Turn, Verdict, WriteOp, WriteRefusal, WriteRequest, Written,
@@ -23,7 +24,7 @@ pub const NOON: u64 = 1_790_000_000_000;
 pub type RowMap = BTreeMap<(Collection, Key), Row>;
 
 #[derive(Debug, Clone, Default)]
-pub struct MemoryRows(pub RowMap, pub BTreeMap<(WriterId, u64), Line>);
+pub struct MemoryRows(pub RowMap, pub BTreeMap<(WriterId, u64), Line>, pub BTreeMap<KeyHash, Remembered>);
 
 impl Rows for MemoryRows {
     type Error = Infallible;
@@ -41,6 +42,9 @@ impl Rows for MemoryRows {
     }
     fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, Infallible> {
         Ok(self.1.get(&(*line, seq)).copied())
+    }
+    fn remembered(&self, key: &KeyHash) -> Result<Option<Remembered>, Infallible> {
+        Ok(self.2.get(key).cloned())
     }
 }
 
@@ -108,6 +112,7 @@ impl Node {
         self.replica.evolve(&turn);
         self.rows.0.extend(turn.rows.into_iter().map(|write| ((write.collection, write.key), write.row)));
         for record in &turn.records {
+            self.rows.2.extend(record.effects.remembered.iter().cloned());
             if let (Some(id), Some(commit)) = (record.line(), &record.commit) {
                 self.rows.1.insert((id, commit.header().seq), Line::of(commit));
             }
@@ -193,5 +198,5 @@ pub fn append(c: u8, text: &str) -> WriteOp {
 }
 
 pub fn request(ops: Vec<WriteOp>) -> WriteRequest {
-    WriteRequest { ops }
+    WriteRequest::new(ops)
 }

@@ -92,7 +92,7 @@ fn prepare(kind: Kind, documents: &[(String, String)], per_commit: usize) -> Vec
     let collection = Collection::new("items").expect("a name");
     let mut prepared = Vec::new();
     for (n, group) in (0_u64..).zip(documents.chunks(per_commit)) {
-        let request = WriteRequest { ops: group.iter().map(|document| write_op(kind, &collection, document)).collect() };
+        let request = WriteRequest::new(group.iter().map(|document| write_op(kind, &collection, document)).collect());
         let (_, committed) = ledger.write(WallClock(1_700_000_000_000 + n), &[request], &mut entropy).expect("memory writes");
         let rows = if kind == Kind::Documents { group.iter().map(row).collect() } else { Vec::new() };
         prepared.push(Prepared { frame: committed.commits[0].to_bytes(), rows });

@@ -24,12 +24,15 @@ impl BenchNode {
     /// # Panics
     /// When it does not come up: there is nothing to measure then.
     #[must_use]
-    pub fn start(data_dir: &Path, dataset: &str, peers: &[String]) -> Self {
+    pub fn start(data_dir: &Path, datasets: &[&str], peers: &[String]) -> Self {
         let ready = data_dir.with_extension("ready");
         // A ready file of an earlier run would be taken for this one's.
         let _ = std::fs::remove_file(&ready);
         let mut command = Command::new(binary());
-        command.args(["run", "--listen", "/ip4/127.0.0.1/tcp/0", "--http", "127.0.0.1:0", "--log", "warn", "--dataset", dataset]);
+        command.args(["run", "--listen", "/ip4/127.0.0.1/tcp/0", "--http", "127.0.0.1:0", "--log", "warn"]);
+        for dataset in datasets {
+            command.args(["--dataset", dataset]);
+        }
         command.arg("--data-dir").arg(data_dir).arg("--ready-file").arg(&ready);
         for peer in peers {
             command.args(["--peer", peer]);
@@ -42,6 +45,16 @@ impl BenchNode {
         let url = format!("http://{}", page["http"].as_str().expect("an address"));
         let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(600)));
         Self { child, url, listen, agent: config.build().into() }
+    }
+
+    /// Stops it as an operator does, and waits until it has.
+    ///
+    /// # Panics
+    /// When it can't be told.
+    pub fn stop(mut self) {
+        let told = Command::new("kill").arg(self.child.id().to_string()).status().expect("`kill` runs");
+        assert!(told.success(), "the node is told to stop");
+        let _ = self.child.wait().expect("it ends");
     }
 
     /// A GET that answers JSON.
@@ -92,6 +105,15 @@ impl BenchNode {
     #[must_use]
     pub fn documents(&self, dataset: &str) -> u64 {
         self.get(&format!("/v1/datasets/{dataset}"))["documents"].as_u64().unwrap_or(0)
+    }
+
+    /// Processor time that the node took so far.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        // Fields 14 and 15, counted behind the name, which may hold spaces: proc_pid_stat(5). A tick is 10 ms on Linux.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
+        Duration::from_millis(10 * fields.take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>())
     }
 
     /// The most memory the node ever held, MiB.

@@ -8,7 +8,7 @@ use anabranch_protocol::wire::Kind;
 use super::bare;
 use super::nodes::{BenchNode, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(600);
+pub(super) const LIMIT: Duration = Duration::from_secs(600);
 
 /// `count` documents of about 250 bytes of JSON.
 #[must_use]
@@ -27,7 +27,7 @@ pub fn documents(count: usize) -> Vec<(String, String)> {
     (0..count).map(document).collect()
 }
 
-fn ndjson(kind: Kind, documents: &[(String, String)]) -> Vec<u8> {
+pub(super) fn ndjson(kind: Kind, documents: &[(String, String)]) -> Vec<u8> {
     let mut body = String::with_capacity(documents.len() * 330);
     for (key, json) in documents {
         // Writing into a string does not fail.
@@ -55,7 +55,7 @@ pub fn ingest(kind: Kind, count: usize, wanted: f64) {
     let place = tempfile::tempdir().expect("a temporary directory");
     let documents = documents(count);
     let body = ndjson(kind, &documents);
-    let node = BenchNode::start(&place.path().join("a"), &format!("primary:{kind}=*"), &[]);
+    let node = BenchNode::start(&place.path().join("a"), &[&format!("primary:{kind}=*")], &[]);
     let started = Instant::now();
     let answer = node.ingest("primary", &body);
     let took = started.elapsed();
@@ -73,8 +73,8 @@ pub fn replicate(count: usize, wanted: f64) {
     let place = tempfile::tempdir().expect("a temporary directory");
     let documents = documents(count);
     let body = ndjson(Kind::Documents, &documents);
-    let a = BenchNode::start(&place.path().join("a"), "primary=*", &[]);
-    let b = BenchNode::start(&place.path().join("b"), "primary=*", &a.listen);
+    let a = BenchNode::start(&place.path().join("a"), &["primary=*"], &[]);
+    let b = BenchNode::start(&place.path().join("b"), &["primary=*"], &a.listen);
     a.put("first", "1");
     wait_for(LIMIT, || b.has("first").then_some(()));
     let started = Instant::now();
@@ -92,11 +92,11 @@ pub fn replicate(count: usize, wanted: f64) {
 pub fn catch_up(count: usize, wanted: f64) {
     let place = tempfile::tempdir().expect("a temporary directory");
     let documents = documents(count);
-    let a = BenchNode::start(&place.path().join("a"), "primary=*", &[]);
+    let a = BenchNode::start(&place.path().join("a"), &["primary=*"], &[]);
     let answer = a.ingest("primary", &ndjson(Kind::Documents, &documents));
     let commits = usize::try_from(answer["commits"].as_u64().unwrap_or(1)).unwrap_or(1).max(1);
     let started = Instant::now();
-    let b = BenchNode::start(&place.path().join("b"), "primary=*", &a.listen);
+    let b = BenchNode::start(&place.path().join("b"), &["primary=*"], &a.listen);
     wait_for(LIMIT, || (b.documents("primary") == count as u64).then_some(()));
     let took = started.elapsed();
     let memory = (a.peak_memory_mib(), b.peak_memory_mib());
@@ -109,8 +109,8 @@ pub fn catch_up(count: usize, wanted: f64) {
 pub fn latency(count: usize) {
     let place = tempfile::tempdir().expect("a temporary directory");
     let documents = documents(count);
-    let a = BenchNode::start(&place.path().join("a"), "primary=*", &[]);
-    let b = BenchNode::start(&place.path().join("b"), "primary=*", &a.listen);
+    let a = BenchNode::start(&place.path().join("a"), &["primary=*"], &[]);
+    let b = BenchNode::start(&place.path().join("b"), &["primary=*"], &a.listen);
     a.put("first", "1");
     wait_for(LIMIT, || b.has("first").then_some(()));
     let mut took = Vec::new();
@@ -133,7 +133,7 @@ pub fn latency(count: usize) {
     );
 }
 
-fn percentile(samples: &mut [Duration], share: f64) -> Duration {
+pub(super) fn percentile(samples: &mut [Duration], share: f64) -> Duration {
     samples.sort_unstable();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length is an index")]
     let at = ((samples.len() - 1) as f64 * share) as usize;

@@ -1,8 +1,13 @@
 //! Runs the benchmarks. Build the node first, in release: `cargo build --release --bin anabranch`.
 
+use std::time::Duration;
+
 use anabranch_protocol::wire::Kind;
-use anabranch_simulations::bench::scenarios;
+use anabranch_simulations::bench::{clients, many, scenarios};
 use clap::{Parser, ValueEnum};
+
+/// Of each kind, all clients together.
+const LIVE_REQUESTS: usize = 16_000;
 
 /// Measures real nodes on loopback beside a bare loop that writes the same frames and rows into sled.
 #[derive(Debug, Parser)]
@@ -26,6 +31,14 @@ enum Scenario {
     CatchUp,
     /// One write every 20 ms, written to visible on the peer.
     Latency,
+    /// PUT and GET by 1, 8 and 32 HTTP clients that keep their connections open.
+    Live,
+    /// PUT with ack=1, one every 20 ms.
+    Ack,
+    /// Two nodes in sync with 50 datasets that nobody writes to: processor and bytes.
+    Idle,
+    /// From the start of a node with 50 datasets of 10,000 documents until all serve.
+    Start,
 }
 
 fn main() {
@@ -38,6 +51,10 @@ fn main() {
             Scenario::Replicate => scenarios::replicate(arguments.count, 0.35),
             Scenario::CatchUp => scenarios::catch_up(arguments.count, 0.4),
             Scenario::Latency => scenarios::latency(500),
+            Scenario::Live => [1, 8, 32].into_iter().for_each(|clients| clients::live(clients, LIVE_REQUESTS / clients)),
+            Scenario::Ack => clients::ack(500),
+            Scenario::Idle => many::idle(Duration::from_secs(60)),
+            Scenario::Start => many::start(10_000),
         }
     }
 }

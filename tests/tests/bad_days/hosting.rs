@@ -209,17 +209,41 @@ fn disabled_datasets_are_listed_refused_and_not_waited_for() {
     shows(&all, &only, "logs", "refused", "disabled");
 }
 
+/// `anabranch dataset …` at a node: how it ended, and what it said.
+fn dataset(node: &Node, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new(shipped());
+    command.args(["dataset"]).args(arguments).args(["--node", &node.url]).stdin(std::process::Stdio::null());
+    let output = command.output().expect("the program runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).expect("text"))
+}
+
+#[test]
+fn the_command_line_pauses_resumes_and_restarts() {
+    let place = Place::new();
+    let node = place.node("node").start();
+    created(&node, &logs());
+    assert_eq!(append(&node, "logs"), 201);
+    let (code, said) = dataset(&node, &["pause", "logs"]);
+    assert!(code == Some(0) && said.starts_with("logs is paused"), "{said}");
+    assert_eq!((append(&node, "logs"), &node.dataset("logs")["state"]), (503, &json!("paused")));
+    assert_eq!(dataset(&node, &["resume", "logs"]).0, Some(0));
+    wait_for("logs runs", || (append(&node, "logs") == 201).then_some(()));
+    // A restart ends a pause, too.
+    assert_eq!(dataset(&node, &["pause", "logs"]).0, Some(0));
+    let (code, said) = dataset(&node, &["restart", "logs", "--json"]);
+    assert_eq!((code, said.contains("\"now\":\"restarting\"")), (Some(0), true), "{said}");
+    wait_for("logs runs", || (append(&node, "logs") == 201).then_some(()));
+    assert_eq!(node.list("logs", "app").len(), 3);
+    let (code, said) = dataset(&node, &["pause", "none"]);
+    assert!(code == Some(1) && said.contains("no dataset"), "{said}");
+}
+
 #[test]
 fn the_command_line_creates_and_deletes() {
     let place = Place::new();
     let node = place.node("node").start();
-    let run = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(shipped());
-        command.args(["dataset"]).args(arguments).args(["--node", &node.url]).stdin(std::process::Stdio::null());
-        let output = command.output().expect("the program runs");
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(said).expect("text"))
-    };
+    let run = |arguments: &[&str]| dataset(&node, arguments);
     let (code, said) = run(&["create", "logs", "--kind", "append", "--collections", "app,access", "--json"]);
     let created: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
     assert_eq!(

@@ -82,7 +82,7 @@ fn an_old_peer_is_served_on_primary_only() {
     let node = node(&place, "primary=orders");
     let (of_primary, of_logs) = (writer(&node, "primary"), writer(&node, "logs"));
     let mut peer = OldPeer { raw: RawPeer::connect(SECRET, &node.listen[0]), heard: Vec::new() };
-    for before in ["heads", "pull", "push", "confirm"] {
+    for before in ["heads", "round", "pull", "push", "confirm"] {
         assert_eq!(peer.refusal(frozen(&format!("request-{before}-primary"))), RefusalCode::HelloFirst, "{before}");
     }
 

@@ -53,7 +53,7 @@ fn open(engine: &MemoryEngine, kind: Kind) -> Option<Ledger> {
 }
 
 /// A store with a row of each prefix: local and replicated writes, a commit that came again with more, a collection whose local
-/// rows were issued, one whose past is missing, a line that parted, and a peer that was accepted.
+/// rows were issued, one whose past is missing, a line that parted, a peer that was accepted, and a write under an idempotency key.
 fn written(kind: Kind) -> MemoryEngine {
     let (engine, mut seed) = (MemoryEngine::default(), 0);
     let mut ledger = open(&engine, kind).expect("a new store opens");
@@ -67,7 +67,7 @@ fn written(kind: Kind) -> MemoryEngine {
         }
     };
     for n in 0..4 {
-        let request = WriteRequest { ops: vec![op("a", n), op("kept", n)] };
+        let request = WriteRequest::new(vec![op("a", n), op("kept", n)]);
         ledger.write(now(n), &[request], &mut entropy(&mut seed)).expect("memory writes");
     }
     ledger.peer_accepted(Identity::from_secret(&[9; 32]).peer(), now(5)).expect("memory writes");
@@ -82,7 +82,8 @@ fn written(kind: Kind) -> MemoryEngine {
     ledger.settle().expect("memory writes");
     ledger.unregister(&collection("kept")).expect("memory writes").0.expect("it may be unregistered");
     // Past the mark: the next start takes it in again.
-    ledger.write(now(9), &[WriteRequest { ops: vec![op("a", 1)] }], &mut entropy(&mut seed)).expect("memory writes");
+    let once = WriteRequest::once(vec![op("a", 1)], &"once".parse().expect("a key"));
+    ledger.write(now(9), &[once], &mut entropy(&mut seed)).expect("memory writes");
     ledger.check().and_then(|()| ledger.audit()).expect("what was written is whole");
     engine
 }

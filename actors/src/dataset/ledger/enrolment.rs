@@ -70,3 +70,46 @@ pub(super) fn stored(store: &dyn Store) -> Result<Enrolments, StoreError> {
     })?;
     if whole { Ok(enrolments) } else { Err(StoreError::Corrupt("an enrolment fails its checksum".into())) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use anabranch_protocol::wire::Kind;
+
+    use super::super::tests::{entropy, now, settings};
+    use super::*;
+    use crate::store::{MemoryEngine, StoreEngine};
+
+    fn open(engine: &dyn StoreEngine, directory: &Path, seed: u8) -> Ledger {
+        Ledger::open(engine, directory, 0, settings(Kind::Documents), &mut entropy(&mut seed.clone())).unwrap()
+    }
+
+    /// What is done, and who is enrolled and who is demoted after it.
+    type Step<'a> = (&'a dyn Fn(&mut Ledger), &'a [PeerId], &'a [PeerId]);
+
+    /// The machine crashes after each step, and keeps nothing that had not passed a barrier.
+    #[test]
+    fn who_is_enrolled_and_who_was_demoted_is_durable_at_once() {
+        let (engine, directory) = (MemoryEngine::default(), Path::new("/enrolment"));
+        let (one, two) = (PeerId([1; 32]), PeerId([2; 32]));
+        let steps: [Step; 6] = [
+            (&|ledger| ledger.peer_accepted(one, now(1)).unwrap(), &[one], &[]),
+            (&|ledger| ledger.peer_accepted(two, now(2)).unwrap(), &[one, two], &[]),
+            (&|ledger| assert!(ledger.set_enrolled(one, false, now(3)).unwrap()), &[two], &[one]),
+            // It comes back, and stays demoted.
+            (&|ledger| ledger.peer_accepted(one, now(4)).unwrap(), &[two], &[one]),
+            (&|ledger| assert!(ledger.set_enrolled(one, true, now(5)).unwrap()), &[one, two], &[]),
+            (&|ledger| assert!(ledger.set_enrolled(two, false, now(6)).unwrap()), &[one], &[two]),
+        ];
+        for (at, (step, enrolled, demoted)) in (1..).zip(steps) {
+            let mut ledger = open(&engine, directory, at);
+            step(&mut ledger);
+            drop(ledger);
+            engine.crash(directory, || false);
+            let ledger = open(&engine, directory, at + 100);
+            let known = Enrolments { enrolled: enrolled.iter().copied().collect(), demoted: demoted.iter().copied().collect() };
+            assert_eq!(*ledger.enrolments(), known, "after step {at}");
+        }
+    }
+}

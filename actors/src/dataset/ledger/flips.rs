@@ -57,7 +57,7 @@ fn write(directory: &Path, kind: Kind) -> WriterId {
             Kind::Append => Op::Append { value },
             Kind::Documents => Op::Put { key: Key::new(&format!("k{:03}", n % KEYS)).unwrap(), value },
         };
-        let request = WriteRequest { ops: vec![WriteOp { collection: orders(), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: orders(), op }]);
         ledger.write(now(n), &[request], &mut entropy(&mut seed)).unwrap();
     }
     ledger.settle().unwrap();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anabranch_protocol::codec;
 use anabranch_protocol::commit::{Commit, Fork, ForkError, ForkProof, Forks};
+use anabranch_protocol::coverage::Scope;
 use anabranch_protocol::id::{DatasetId, Hash, Lineage, WriterId};
 use anabranch_protocol::replica::{Cut, Parting, Record, WriterState};
 
@@ -46,6 +47,7 @@ impl Ledger {
         }
         if learned > 0 {
             self.parted = self.parted_now(true);
+            self.publish();
         }
         Ok((learned, wrong))
     }
@@ -72,7 +74,8 @@ impl Ledger {
     pub(super) fn part(&mut self, fork: &Fork) -> Result<(), StoreError> {
         // With three branches in one place the first parting leaves nothing to part; a branch may part again, once for each fork.
         if let Some(parting) = self.replica.parting(fork, &*self.view)? {
-            self.move_index(&parting)?;
+            let imported = self.part_coverage(&parting);
+            self.move_index(&parting, &imported)?;
             self.replica.part(&parting);
         }
         for cut in self.replica.cuts().iter().filter(|cut| cut.line.peer == fork.writer.peer) {
@@ -81,7 +84,14 @@ impl Ledger {
         Ok(())
     }
 
-    fn move_index(&self, parting: &Parting) -> Result<(), StoreError> {
+    /// What is imported of the line is imported of the branch from the fork on; of which scopes.
+    fn part_coverage(&mut self, parting: &Parting) -> Vec<Scope> {
+        self.coverages.part(&parting.line, parting.end.map_or(0, |end| end.head.seq), &parting.branch)
+    }
+
+    /// `imported` are the scopes whose spans part with the line: the branch's before the line ends, the line's with its end.
+    fn move_index(&self, parting: &Parting, imported: &[Scope]) -> Result<(), StoreError> {
+        let spans_of = |writer: WriterId| imported.iter().map(|scope| (scope.clone(), writer)).collect();
         let Some(last) = self.replica.line(&parting.line) else { return Ok(()) };
         let view = self.view.clone();
         let mut applying = view.applying();
@@ -100,7 +110,16 @@ impl Ledger {
             }
         }
         self.store.put(&layout::line_key(&parting.branch), &layout::encode_line(&last))?;
+        self.put_spans(&spans_of(parting.branch))?;
         self.store.barrier()?;
+        if !imported.is_empty() {
+            // Before the line ends: where it has ended, a start finds nothing left to part.
+            self.put_spans(&spans_of(parting.line))?;
+            for (scope, coverage) in self.coverages.scopes.iter().filter(|(scope, _)| imported.contains(scope)) {
+                self.put_head(scope, coverage)?;
+            }
+            self.store.barrier()?;
+        }
         match parting.end {
             Some(end) => self.store.put(&layout::line_key(&parting.line), &layout::encode_line(&end))?,
             None => self.store.delete(&layout::line_key(&parting.line))?,

@@ -74,7 +74,50 @@ pub(in crate::dataset) fn fuzz(found: &str) {
 
 #[cfg(test)]
 mod tests {
+    use anabranch_protocol::id::{Collection, Key};
+    use anabranch_protocol::replica::{Op, WriteOp, WriteRequest};
+    use anabranch_protocol::wire::Kind;
+
+    use super::super::tests::{entropy, now, settings};
     use super::*;
+    use crate::store::{MemoryEngine, StoreEngine};
+
+    fn open(engine: &dyn StoreEngine, directory: &Path) -> Ledger {
+        Ledger::open(engine, directory, 0, settings(Kind::Documents), &mut entropy(&mut 0)).unwrap()
+    }
+
+    fn write(ledger: &mut Ledger, n: u32) {
+        let op = Op::Put { key: Key::new("k").unwrap(), value: vec![0] };
+        let request = WriteRequest::new(vec![WriteOp { collection: Collection::new("orders").unwrap(), op }]);
+        ledger.write(now(n), &[request], &mut entropy(&mut u8::try_from(n).unwrap())).unwrap();
+    }
+
+    /// Whole and consistent, and as it was some time ago.
+    #[test]
+    fn a_log_that_ends_earlier_than_it_once_did_is_damage() {
+        let (place, engine) = (tempfile::tempdir().unwrap(), MemoryEngine::default());
+        let noted = || parse(&fs::read_to_string(place.path().join(FILE)).unwrap_or_default());
+        let mut ledger = open(&engine, place.path());
+        ledger.compare_reached(place.path()).unwrap();
+        write(&mut ledger, 1);
+        assert_eq!(noted(), None, "a write is not slower for it");
+        ledger.settle().unwrap();
+        assert_eq!(noted(), Some(1), "closing notes it");
+        let older = engine.snapshot();
+        write(&mut ledger, 2);
+        write(&mut ledger, 3);
+        drop(ledger);
+        let mut ledger = open(&engine, place.path());
+        ledger.compare_reached(place.path()).unwrap();
+        assert_eq!(noted(), Some(3), "opening notes it, of a store that nobody closed");
+        drop(ledger);
+        ledger = open(&older, place.path());
+        ledger.check().and_then(|()| ledger.audit()).unwrap();
+        let damaged = ledger.compare_reached(place.path()).unwrap_err();
+        assert!(matches!(&damaged, StoreError::Corrupt(_)), "{damaged}");
+        assert!(damaged.to_string().contains("the log ends at record 1, but record 3 was durable"), "{damaged}");
+        assert_eq!(noted(), Some(3));
+    }
 
     #[test]
     fn a_note_that_is_not_whole_says_nothing() {

@@ -19,10 +19,18 @@ use crate::store::{Store, StoreError};
 pub type Changed = Result<bool, RegistrationRefusal>;
 
 impl Ledger {
+    /// What was registered at the last stop: it parts with the lines that a crash left whole.
+    pub(super) fn load_registration(&mut self) -> Result<(), StoreError> {
+        if let Some(number) = fact::<u64>(&*self.store, META_REGISTRATION)? {
+            self.coverages = Coverages { number, scopes: stored_scopes(&*self.store)? };
+        }
+        Ok(())
+    }
+
     /// What was registered at run time, changed by what the configuration changed since the last start.
     pub(super) fn start_registration(&mut self) -> Result<(), StoreError> {
         let configured = self.replica.settings().registration.clone();
-        let Some(number) = fact::<u64>(&*self.store, META_REGISTRATION)? else {
+        if fact::<u64>(&*self.store, META_REGISTRATION)?.is_none() {
             let remembered = self.memory.as_deref().map_or(Ok(None), memory::recall)?;
             // A store before this one may have known better than the configuration does.
             self.coverages = match remembered {
@@ -42,11 +50,9 @@ impl Ledger {
             self.store.barrier()?;
             self.publish();
             return Ok(());
-        };
-        let stored = Coverages { number, scopes: stored_scopes(&*self.store)? };
-        let mut next = stored.clone();
+        }
+        let mut next = self.coverages.clone();
         next.reconfigure(&configured, self.replica.vector());
-        self.coverages = stored;
         self.change(next)?;
         self.remember_if_there_is_room()?;
         self.publish();

@@ -60,13 +60,11 @@ fn listing(ledger: &Ledger, collection: &Collection) -> Vec<(String, Vec<u8>)> {
 fn pair(n: u32, size: usize) -> WriteRequest {
     let value = format!("{n}:{}", "x".repeat(size));
     let local = Collection::new("drafts").unwrap();
-    WriteRequest {
-        ops: vec![
-            put(&orders(), "last", value.as_bytes()),
-            put(&orders(), &format!("k{n:06}"), value.as_bytes()),
-            put(&local, "last", value.as_bytes()),
-        ],
-    }
+    WriteRequest::new(vec![
+        put(&orders(), "last", value.as_bytes()),
+        put(&orders(), &format!("k{n:06}"), value.as_bytes()),
+        put(&local, "last", value.as_bytes()),
+    ])
 }
 
 pub(super) fn now(n: u32) -> WallClock {
@@ -249,7 +247,7 @@ proptest! {
                     5 => {
                         written += 1;
                         let ops = vec![put(&customers(), "mine", written.to_string().as_bytes()), put(&orders(), "mine", b"x")];
-                        ledger.write(now(written), &[WriteRequest { ops }], &mut entropy(&mut random)).map(|_| acked = Some(written))
+                        ledger.write(now(written), &[WriteRequest::new(ops)], &mut entropy(&mut random)).map(|_| acked = Some(written))
                     }
                     6 => ledger.skim().map(drop),
                     _ => ledger.issue(now(written), &mut entropy(&mut random)).map(drop),
@@ -365,7 +363,7 @@ fn records_are_found_after_they_moved_and_after_they_were_issued() {
         // Some of more than one part of the log.
         let text = format!("{n}{}", "x".repeat(if n % 7 == 0 { 20_000 } else { 0 }));
         let ops = vec![append(&orders(), &text), append(&customers(), &text)];
-        let (_, committed) = writer.write(now(n), &[WriteRequest { ops }], &mut entropy(&mut random)).unwrap();
+        let (_, committed) = writer.write(now(n), &[WriteRequest::new(ops)], &mut entropy(&mut random)).unwrap();
         commits.extend(committed.commits.iter().map(|commit| (**commit).clone()));
     }
     let open = |random: &mut u8| Ledger::open(&memory, directory, 1 << 20, settings(Kind::Append), &mut entropy(random)).unwrap();
@@ -373,7 +371,7 @@ fn records_are_found_after_they_moved_and_after_they_were_issued() {
     ledger.receive(now(50), commits.clone()).unwrap();
     for n in 60..70 {
         let ops = vec![append(&customers(), &format!("local {n}")), append(&Collection::new("other").unwrap(), "stays")];
-        ledger.write(now(n), &[WriteRequest { ops }], &mut entropy(&mut random)).unwrap();
+        ledger.write(now(n), &[WriteRequest::new(ops)], &mut entropy(&mut random)).unwrap();
     }
     assert_eq!((listing(&ledger, &customers()).len(), listing(&ledger, &orders()).len()), (10, 39));
     ledger.register(&customers()).unwrap().0.unwrap();
@@ -533,13 +531,13 @@ fn one_mebibyte_documents_stay_out_of_blob_files_and_shrink() {
     let mut ledger = open(&SledEngine::default(), &directory, &mut random);
     let large = "y".repeat((1 << 20) - 100);
     for n in 1..=12 {
-        let request = WriteRequest { ops: vec![put(&orders(), &format!("k{}", n % 3), large.as_bytes())] };
+        let request = WriteRequest::new(vec![put(&orders(), &format!("k{}", n % 3), large.as_bytes())]);
         ledger.write(now(n), &[request], &mut entropy(&mut random)).unwrap();
         assert_eq!(blobs(&directory), 0, "after document {n}");
     }
     let read = ledger.view().get(&orders(), &Key::new("k1").unwrap()).unwrap().unwrap();
     assert_eq!(read.value.len(), large.len() + 5);
-    let request = WriteRequest { ops: vec![put(&orders(), "k1", b"small")] };
+    let request = WriteRequest::new(vec![put(&orders(), "k1", b"small")]);
     ledger.write(now(20), &[request], &mut entropy(&mut random)).unwrap();
     assert_eq!(ledger.view().get(&orders(), &Key::new("k1").unwrap()).unwrap().unwrap().value.len(), 6);
     drop(ledger);

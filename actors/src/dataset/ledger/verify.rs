@@ -19,8 +19,6 @@ use crate::store::StoreError;
 
 /// Records up to the newest that are read at every open.
 const NEWEST_RECORDS: u64 = 16;
-/// Stores up to this size are read as a whole when the process opens them first, bytes on disk.
-const AUDIT_BYTES_MAX: u64 = 64 << 20;
 
 impl Ledger {
     /// Checks what is cheap at any size: each line's newest commit is in the log and hashes to what the line says, the newest
@@ -60,16 +58,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reads everything in a small store: each row by scan and by lookup, the log from its first record, every chain, every index
-    /// row, every document. Whether it was small enough.
+    /// Reads everything: each row by scan and by lookup, the log from its first record, every chain, every index row, every
+    /// document.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] says what is damaged.
-    pub fn audit(&self) -> Result<bool, StoreError> {
-        if self.store.size_bytes() > AUDIT_BYTES_MAX {
-            tracing::debug!(bytes = self.store.size_bytes(), "the store is too large to be read as a whole at its open");
-            return Ok(false);
-        }
+    pub fn audit(&self) -> Result<(), StoreError> {
         // First, for all that follows reads each row one way only.
         scan_checked(&*self.store, &[], &[u8::MAX], &mut |_, _| ControlFlow::Continue(()))?;
         let mut chains: BTreeMap<WriterId, (u64, Hash)> = BTreeMap::new();
@@ -111,8 +105,7 @@ impl Ledger {
         // An `append` dataset has rows of the reserved collection only.
         let has_rows = |collection: &Collection| settings.kind == Kind::Documents || collection.is_reserved();
         let mut of_rows = saved.tallies.iter().filter(|(collection, _)| has_rows(collection));
-        of_rows.try_for_each(|(collection, tally)| self.audit_rows(collection, tally))?;
-        Ok(true)
+        of_rows.try_for_each(|(collection, tally)| self.audit_rows(collection, tally))
     }
 
     fn audit_chain(&self, record: &Record, chains: &mut BTreeMap<WriterId, (u64, Hash)>) -> Result<(), StoreError> {
@@ -322,14 +315,14 @@ mod tests {
                 };
                 WriteOp { collection: Collection::new(collection).unwrap(), op }
             };
-            let request = WriteRequest { ops: vec![op("a"), op("local")] };
+            let request = WriteRequest::new(vec![op("a"), op("local")]);
             ledger.write(WallClock(1_700_000_000_000 + n as u64), &[request], &mut entropy).unwrap();
         }
         if kind == Kind::Documents {
             // And a drop, of which one document is removed, before the last ones.
             let ops = |ops: Vec<Op>| {
                 let collection = Collection::new("a").unwrap();
-                WriteRequest { ops: ops.into_iter().map(|op| WriteOp { collection: collection.clone(), op }).collect() }
+                WriteRequest::new(ops.into_iter().map(|op| WriteOp { collection: collection.clone(), op }).collect())
             };
             let put = |key: &str| Op::Put { key: Key::new(key).unwrap(), value: Value::Text("y".repeat(20_000)).encode() };
             let drop = ops(vec![Op::Truncate, put("k0"), put("k1")]);

@@ -12,7 +12,8 @@ use anabranch_protocol::commit::Commit;
 use anabranch_protocol::conflict::{Row, Stamp};
 use anabranch_protocol::fingerprint::{RowHasher, Tally};
 use anabranch_protocol::floor::Floor;
-use anabranch_protocol::id::{Collection, Key, WriterId};
+use anabranch_protocol::id::{Collection, Key, KeyHash, WriterId};
+use anabranch_protocol::idempotency::Remembered;
 use anabranch_protocol::replica::{Line, RowWrite, Rows};
 
 use super::Ledger;
@@ -204,5 +205,8 @@ impl Rows for WeighedRows<'_> {
     }
     fn commit(&self, line: &WriterId, seq: u64) -> Result<Option<Line>, StoreError> {
         Rows::commit(self.view, line, seq)
+    }
+    fn remembered(&self, key: &KeyHash) -> Result<Option<Remembered>, StoreError> {
+        Rows::remembered(self.view, key)
     }
 }

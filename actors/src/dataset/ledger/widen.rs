@@ -74,6 +74,7 @@ impl Ledger {
     /// As [`Ledger::write`].
     pub fn widen(&mut self, commits: Vec<Commit>) -> Result<Widened, StoreError> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
+        let imported_before = self.coverages.importing().count();
         let dropped = dropped_in(&commits);
         let mut commits = commits.into_iter();
         while bytes < LOOKED_AT_BYTES_MAX {
@@ -87,7 +88,10 @@ impl Ledger {
             self.weighed(&dropped);
         }
         self.publish();
-        Ok(Widened { verdicts, got_on, rest: commits.collect(), committed: self.nothing_committed() })
+        // What is complete now was not stated so far: whoever states it has to hear of it.
+        let completed = self.coverages.importing().count() < imported_before;
+        let committed = Committed { got_on: completed, ..self.nothing_committed() };
+        Ok(Widened { verdicts, got_on, rest: commits.collect(), committed })
     }
 
     /// A commit beside what the log has of it, or how many the log has of its writer.

@@ -59,6 +59,8 @@ impl Oplog {
     fn audit_slice(&mut self, ctx: &mut Context<Self>) {
         let myself = ctx.address();
         let job = move |ledger: &mut Ledger, now: WallClock| {
+            // What is over goes at the same pace.
+            ledger.forget_answers(now)?;
             let ended = ledger.audit_on(now)?;
             let next: Afterwards = Box::new(move || myself.do_send(SliceRead { ended }));
             Ok((ledger.nothing_committed(), next))

@@ -180,6 +180,7 @@ fn start_as(kind: Kind, node: &NodeSettings, name: &str, maintenance_interval: D
         settings,
         node: node.clone(),
         cache_bytes: 0,
+        audit_bytes_max: u64::MAX,
         transport: Arc::new(Alone),
         news: mpsc::unbounded_channel().0,
         counters: Arc::default(),
@@ -196,7 +197,7 @@ fn key(number: usize) -> Key {
 
 async fn put(handle: &DatasetHandle, number: usize) -> Result<(), WriteError> {
     let op = Op::Put { key: key(number), value: Value::from_json(b"1").unwrap().encode() };
-    let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+    let request = WriteRequest::new(vec![WriteOp { collection: collection(), op }]);
     let written = tokio::time::timeout(DEADLINE, handle.write(request)).await;
     written.expect("no caller ever hangs").map(drop)
 }
@@ -493,4 +494,24 @@ fn a_full_disk_is_read_takes_no_writes_and_needs_no_restart() {
     });
 }
 
+#[test]
+fn a_write_is_measured_once_it_is_durable_and_a_refused_one_is_not() {
+    run(async {
+        let world = World::new(DEADLINE);
+        let measured = || world.logs.counters().measures.measured().commit_latency.count();
+        for n in 1..=3 {
+            put(&world.logs, 1).await.unwrap();
+            assert_eq!(measured(), n);
+        }
+        let op = Op::Delete { key: key(99), must_exist: true };
+        let refused = world.logs.write(WriteRequest::new(vec![WriteOp { collection: collection(), op }])).await;
+        assert!(matches!(refused, Err(WriteError::Refused(_))), "{refused:?}");
+        world.plan.reload("barrier:error:dataset=logs").unwrap();
+        assert!(matches!(put(&world.logs, 1).await, Err(WriteError::Unknown { .. })));
+        assert_eq!(measured(), 3);
+        world.stop().await;
+    });
+}
+
 mod audit;
+mod reopen;

@@ -93,7 +93,7 @@ impl Sync {
                 actor.stop_writer(writer, ctx);
             }
             // The peer may know of it already: then it says so when vectors are compared.
-            actor.compare(peer, ctx);
+            actor.compare(peer, None, ctx);
         }));
     }
 

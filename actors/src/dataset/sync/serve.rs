@@ -46,7 +46,7 @@ impl Handler<Inbound> for Sync {
                 self.take_statements(peer, confirm, ctx);
                 answer(reply, Response::Confirmed);
             }
-            Request::Hello(_) => answer(reply, refused(RefusalCode::Malformed, "a Hello goes to the node")),
+            Request::Hello(_) | Request::Round(_) => answer(reply, refused(RefusalCode::Malformed, "that goes to the node")),
         }
     }
 }

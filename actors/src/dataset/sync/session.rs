@@ -105,6 +105,14 @@ impl Session {
         }
     }
 
+    /// Whether something is known to be missing on either side, or was not said yet.
+    pub fn is_open(&self, ours: &VersionVector) -> bool {
+        let asked = self.pulling || self.waiting || self.comparing;
+        let lacked = !(self.lacking.is_empty() && self.lacks.is_empty() && self.lacks_past.is_empty());
+        let refused = !(self.lacks_past_shown.is_empty() && self.refused.is_empty() && self.newer.is_empty());
+        asked || lacked || refused || self.theirs != *ours
+    }
+
     /// The peer has at least this.
     pub fn learn(&mut self, theirs: &VersionVector) {
         self.refused.retain(|writer| theirs.seq(writer) <= self.theirs.seq(writer));

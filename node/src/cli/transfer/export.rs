@@ -28,8 +28,10 @@ pub(super) const VALUE: &str = "value";
   anabranch export customers customers.csv
   anabranch export orders - | jq .value.total
 
-NDJSON: {\"key\", \"value\"} a line. CSV: a column `key` and one for each field that a document has; nested values are JSON.
-The file appears under its name once it is whole. Documents that change meanwhile may be in it as they were or as they are.")]
+NDJSON: {\"key\", \"value\"} a line. CSV: a column `key` and one for each field
+that a document has; nested values are JSON. The file appears under its name
+once it is whole. Documents that change meanwhile are in it as they were or as
+they are.")]
 pub struct ExportArgs {
     /// The collection.
     collection: String,
@@ -59,7 +61,7 @@ pub fn export(args: &ExportArgs) -> Result<(), Failure> {
     if args.of.json && !is_stdio(&args.file) {
         return print_json(&json!({ "exported": count, "file": args.file, "seconds": took.as_secs_f64() }));
     }
-    eprintln!("exported {}", rate(count, "documents", took));
+    eprintln!("exported {}", rate(count, "document", took));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
+use indicatif::HumanCount;
 use serde_json::json;
 use ureq::http::Method;
 
@@ -19,12 +20,14 @@ use crate::process::Failure;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  anabranch import orders orders.ndjson                 {\"key\", \"value\"} a line, as export writes it
-  anabranch import customers customers.csv --key id     the column `id` is the key
+  anabranch import orders orders.ndjson               as export writes it
+  anabranch import customers customers.csv --key id   its key is column `id`
   zcat log.ndjson.gz | anabranch import access - --dataset logs
 
-CSV: a cell that is JSON (12, true, [1]) is that value, any other is text (007 too), an empty one is no field.
-Documents that are there already are replaced. A bad record ends the import; those before it stay.")]
+NDJSON: {\"key\", \"value\"} a line. CSV: a cell that is JSON (12, true, [1]) is
+that value, any other is text (007 too), an empty one is no field.
+Documents that are there already are replaced. A bad record ends the import;
+those before it stay.")]
 pub struct ImportArgs {
     /// The collection.
     collection: String,
@@ -52,7 +55,7 @@ pub fn import(args: &ImportArgs) -> Result<(), Failure> {
     let sent = Cell::new(0_u64);
     let mut taken = |count| {
         sent.set(sent.get() + count);
-        progress.say(format!("{} records", sent.get()));
+        progress.say(format!("{} records", HumanCount(sent.get())));
     };
     let counted = Box::new(Counted { source, progress: &progress });
     let in_file = |reason: &str| format!("{}: {reason}", args.file.display());
@@ -80,7 +83,7 @@ pub fn import(args: &ImportArgs) -> Result<(), Failure> {
             "imported": accepted, "commits": body["commits"], "token": body["token"], "seconds": took.as_secs_f64(),
         }));
     }
-    println!("imported {}", rate(accepted, "documents", took));
+    println!("imported {}", rate(accepted, "document", took));
     Ok(())
 }
 

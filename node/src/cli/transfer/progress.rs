@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 /// See the module documentation. Everything goes to standard error.
 pub struct Progress {
@@ -16,16 +16,12 @@ const TICK: Duration = Duration::from_millis(120);
 impl Progress {
     /// Progress through a known number of bytes.
     pub fn of_bytes(total: Option<u64>) -> Self {
-        Self::new(total, "{wide_bar} {bytes}/{total_bytes} {msg} {eta}", "{spinner} {bytes} {msg}")
+        Self::new(total, "{bar:30} {bytes}/{total_bytes} {msg} {eta}", "{spinner} {bytes} {msg}")
     }
 
     /// Progress through a number of documents.
     pub fn of_documents(total: Option<u64>) -> Self {
-        Self::new(
-            total,
-            "{wide_bar} {human_pos}/{human_len} documents {per_sec} {eta}",
-            "{spinner} {human_pos} documents {per_sec}",
-        )
+        Self::new(total, "{bar:30} {human_pos}/{human_len} documents {rate} {eta}", "{spinner} {human_pos} documents {rate}")
     }
 
     fn new(total: Option<u64>, bar: &str, spinner: &str) -> Self {
@@ -37,7 +33,11 @@ impl Progress {
             Some(total) => (ProgressBar::new(total), ProgressStyle::with_template(bar)),
             None => (ProgressBar::new_spinner(), ProgressStyle::with_template(spinner)),
         };
-        bar.set_style(style.expect("a fixed, valid template"));
+        let per_second = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // A bar that can't be drawn is nobody's failure.
+            let _ = write!(out, "{:.0}/s", state.per_sec());
+        };
+        bar.set_style(style.expect("a fixed, valid template").with_key("rate", per_second));
         bar.enable_steady_tick(TICK);
         Self { bar, since }
     }
@@ -59,10 +59,11 @@ impl Progress {
     }
 }
 
-/// `1,234 documents in 1.2 s (1,028/s)`
+/// `1,234 documents in 1.2 s (1028/s)`, for `what` of one document
 pub fn rate(count: u64, what: &str, took: Duration) -> String {
     let seconds = took.as_secs_f64();
     // A rate over no time says nothing.
     let per_second = if seconds > 0.001 { format!(" ({:.0}/s)", count as f64 / seconds) } else { String::new() };
-    format!("{} {what} in {seconds:.1} s{per_second}", HumanCount(count))
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {what}{plural} in {seconds:.1} s{per_second}", HumanCount(count))
 }

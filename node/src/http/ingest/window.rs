@@ -157,7 +157,7 @@ impl Window {
         let (node, dataset) = (self.node.clone(), self.dataset.clone());
         let (first_line, lines) = (group.lines[0], group.lines.len());
         // A task of its own, so that it is under way while the next lines are read. Tasks of one thread start in order.
-        let outcome = spawn(async move { node.write(&dataset, WriteRequest { ops: group.ops }).await });
+        let outcome = spawn(async move { node.write(&dataset, WriteRequest::new(group.ops)).await });
         self.flights.push_back(Flight { first_line, lines, outcome });
     }
 
@@ -172,7 +172,7 @@ impl Window {
             if self.has_failed() {
                 return;
             }
-            let request = WriteRequest { ops: group.ops.clone() };
+            let request = WriteRequest::new(group.ops.clone());
             match self.node.write(&self.dataset, request).await {
                 Err(WriteError::Refused(_)) if group.lines.len() > 1 => {
                     let (first, second) = group.halves();

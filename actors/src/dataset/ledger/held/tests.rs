@@ -63,7 +63,7 @@ fn happens(ledger: &mut Ledger, at: u8, event: &Event, seed: &mut u8, commits: &
     match event {
         Event::Write(n) => {
             let op = |collection| WriteOp { collection, op: Op::Put { key: key(*n), value: vec![at % 24] } };
-            let request = WriteRequest { ops: vec![op(orders()), op(Collection::new("drafts").unwrap())] };
+            let request = WriteRequest::new(vec![op(orders()), op(Collection::new("drafts").unwrap())]);
             ledger.write(now(at.into()), &[request], &mut entropy(seed)).map(drop)
         }
         Event::Receive => receive(ledger, at, commits),
@@ -79,7 +79,7 @@ fn happens(ledger: &mut Ledger, at: u8, event: &Event, seed: &mut u8, commits: &
             let value = Value::Text("x".repeat(9_000)).encode();
             let ops = [Op::Truncate, Op::Put { key: key(9), value }];
             let ops = ops.into_iter().map(|op| WriteOp { collection: orders(), op }).collect();
-            ledger.write(now(at.into()), &[WriteRequest { ops }], &mut entropy(seed)).map(drop)
+            ledger.write(now(at.into()), &[WriteRequest::new(ops)], &mut entropy(seed)).map(drop)
         }
         Event::Accepted(n) => ledger.peer_accepted(peer(*n), now(at.into())),
         Event::Enrolled(n, enrolled) => ledger.set_enrolled(peer(*n), *enrolled, now(at.into())).map(drop),
@@ -220,6 +220,20 @@ fn what_was_written_without_the_row_is_taken_as_it_is() {
         ledger.settle().unwrap();
         assert_ne!(ledger.store.get(&held).unwrap().as_deref(), older, "now it says what is there");
     }
+}
+
+/// A row that is older than the store says how many there must be at least.
+#[test]
+fn fewer_rows_than_there_were_are_noticed_after_others_were_added() {
+    let (engine, before) = store();
+    let held = layout::meta(META_HELD);
+    let then = before.into_iter().find(|(key, _)| *key == held).unwrap();
+    let mut all: Vec<Row> = rows(&engine).into_iter().filter(|(key, _)| *key != held).collect();
+    all.push(then);
+    let (of_one, of_two) = (layout::enrolled_key(&peer(1)), layout::enrolled_key(&peer(2)));
+    assert!(opened_with(&all, &of_two, None).is_ok(), "one was added since");
+    all.retain(|(key, _)| *key != of_one);
+    assert!(is_noticed(opened_with(&all, &of_two, None)));
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {

@@ -41,7 +41,7 @@ fn write(ledger: &mut Ledger, at: u32, collection: Collection, key: Key, value: 
         None => Op::Delete { key, must_exist: false },
     };
     let mut seed = u8::try_from(at % 200).unwrap();
-    let request = WriteRequest { ops: vec![WriteOp { collection, op }] };
+    let request = WriteRequest::new(vec![WriteOp { collection, op }]);
     ledger.write(now(at), &[request], &mut entropy(&mut seed)).unwrap();
 }
 

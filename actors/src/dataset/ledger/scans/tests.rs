@@ -147,7 +147,7 @@ fn ledger(engine: &TwoWays, kind: Kind) -> Ledger {
             Kind::Append => Op::Append { value },
             Kind::Documents => Op::Put { key: Key::new(&format!("k{}", n % 7)).unwrap(), value },
         };
-        let request = WriteRequest { ops: vec![WriteOp { collection: orders(), op }] };
+        let request = WriteRequest::new(vec![WriteOp { collection: orders(), op }]);
         ledger.write(now(n), &[request], &mut entropy(&mut seed)).unwrap();
     }
     ledger.settle().unwrap();

@@ -30,7 +30,7 @@ fn put(key: &str, value: &str) -> Op {
 }
 
 fn write(ledger: &mut Ledger, at: u32, op: Op, seed: &mut u8) -> Result<(), StoreError> {
-    let request = WriteRequest { ops: vec![WriteOp { collection: orders(), op }] };
+    let request = WriteRequest::new(vec![WriteOp { collection: orders(), op }]);
     let (outcomes, _) = ledger.write(now(at), &[request], &mut entropy(seed))?;
     outcomes.into_iter().for_each(|outcome| drop(outcome.unwrap()));
     Ok(())
@@ -168,7 +168,7 @@ fn what_a_late_drop_leaves_is_counted_between_other_turns() {
     let rows = u32::try_from(super::super::weigh::LOOKED_AT_MAX * 2 + 100).unwrap();
     let batch = |from: u32, at: u32, ledger: &mut Ledger, seed: &mut u8| {
         let ops = (from..(from + 2_000).min(rows)).map(|n| WriteOp { collection: orders(), op: put(&format!("k{n:05}"), "1") });
-        ledger.write(now(at), &[WriteRequest { ops: ops.collect() }], &mut entropy(seed)).unwrap();
+        ledger.write(now(at), &[WriteRequest::new(ops.collect())], &mut entropy(seed)).unwrap();
     };
     for from in (0..rows).step_by(2_000) {
         // Two before the drop, the others after it.
@@ -318,12 +318,12 @@ fn dropped_before_it_was_imported_or_issued_it_stays_dropped() {
     let drafts = Collection::new("drafts").unwrap();
     let mut ledger = open(&engine, 7, &mut seed);
     let local = |key: &str| WriteOp { collection: drafts.clone(), op: put(key, "local") };
-    ledger.write(now(5), &[WriteRequest { ops: vec![local("mine")] }], &mut entropy(&mut seed)).unwrap();
+    ledger.write(now(5), &[WriteRequest::new(vec![local("mine")])], &mut entropy(&mut seed)).unwrap();
     let mut peer = open(&MemoryEngine::default(), 6, &mut 100);
     peer.register(&drafts).unwrap().0.unwrap();
     for (at, op) in [(10, put("theirs", "1")), (20, Op::Drop), (30, put("after", "1"))] {
         let ops = vec![WriteOp { collection: drafts.clone(), op }];
-        peer.write(now(at), &[WriteRequest { ops }], &mut entropy(&mut { 100 + u8::try_from(at).unwrap() })).unwrap();
+        peer.write(now(at), &[WriteRequest::new(ops)], &mut entropy(&mut { 100 + u8::try_from(at).unwrap() })).unwrap();
     }
     let commits = |ledger: &Ledger, line: &Ledger| -> Vec<Commit> {
         let heads = line.replica().vector().iter();

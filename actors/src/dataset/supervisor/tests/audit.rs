@@ -1,6 +1,7 @@
 //! A store that holds a row as it once was is set aside while it runs, as any damaged one is.
 
 use std::sync::Weak;
+use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::dataset::layout;
@@ -8,7 +9,7 @@ use crate::store::SledEngine;
 
 /// Lets a test at the store that a dataset has open.
 #[derive(Debug, Default)]
-struct Shared {
+pub(super) struct Shared {
     inner: SledEngine,
     open: Mutex<Option<Weak<dyn Store>>>,
 }
@@ -22,7 +23,7 @@ impl StoreEngine for Shared {
 }
 
 impl Shared {
-    fn store(&self) -> Arc<dyn Store> {
+    pub fn store(&self) -> Arc<dyn Store> {
         self.open.lock().unwrap().as_ref().and_then(Weak::upgrade).unwrap()
     }
 }
@@ -73,7 +74,7 @@ fn a_row_as_it_once_was_has_its_store_set_aside() {
 
 async fn append(handle: &DatasetHandle) -> Result<(), WriteError> {
     let op = Op::Append { value: Value::from_json(b"1").unwrap().encode() };
-    let request = WriteRequest { ops: vec![WriteOp { collection: collection(), op }] };
+    let request = WriteRequest::new(vec![WriteOp { collection: collection(), op }]);
     tokio::time::timeout(DEADLINE, handle.write(request)).await.expect("no caller ever hangs").map(drop)
 }
 
@@ -108,6 +109,46 @@ fn a_record_that_is_in_no_index_has_its_store_set_aside() {
             assert!(Instant::now() < deadline, "it never came back");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        logs.stop("stopped by the test").await;
+    });
+}
+
+/// A clock that a test sets.
+#[derive(Debug)]
+struct SetClock(AtomicU64);
+
+impl crate::node::Clock for SetClock {
+    fn now(&self) -> WallClock {
+        WallClock(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[test]
+fn a_key_that_is_over_is_forgotten_in_the_background() {
+    run(async {
+        let place = tempfile::tempdir().unwrap();
+        let engine = Arc::new(Shared::default());
+        let clock = Arc::new(SetClock(AtomicU64::new(1_790_000_000_000)));
+        let node = settings(engine.clone(), &FaultPlan::default(), DEADLINE);
+        let node = NodeSettings { data_dir: place.path().to_owned(), cache_bytes: 1 << 20, clock: clock.clone(), ..node };
+        let logs = start_at_pace(&node, "logs", Duration::from_millis(1));
+        let op = Op::Put { key: key(1), value: Value::from_json(b"1").unwrap().encode() };
+        let request = WriteRequest::once(vec![WriteOp { collection: collection(), op }], &"once".parse().unwrap());
+        let key = request.idempotency.unwrap().key;
+        let first = logs.write(request.clone()).await.unwrap();
+        let (deadline, before) = (Instant::now() + DEADLINE, walks(&logs).await);
+        while walks(&logs).await < before + 2 {
+            assert!(Instant::now() < deadline, "no walk came to its end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(logs.write(request).await, Ok(first), "not before its time");
+        assert_eq!(logs.remembers(key).await, Ok(true));
+        clock.0.fetch_add(24 * 60 * 60 * 1_000, Ordering::SeqCst);
+        while engine.store().get(&layout::remembered_key(&key)).unwrap().is_some() {
+            assert!(Instant::now() < deadline, "it stays for ever");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(logs.remembers(key).await, Ok(false));
         logs.stop("stopped by the test").await;
     });
 }
