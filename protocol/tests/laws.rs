@@ -28,6 +28,8 @@ mod idempotency;
 mod lattice;
 #[path = "laws/network_key.rs"]
 mod network_key;
+#[path = "laws/places.rs"]
+mod places;
 #[path = "laws/planning.rs"]
 mod planning;
 #[path = "laws/values.rs"]
