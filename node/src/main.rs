@@ -8,6 +8,11 @@ use anabranch_actors::store::SledEngine;
 use anabranch_node::builder::SystemClock;
 use anabranch_node::run::World;
 
+/// A write allocates and frees some dozens of pages and messages on several threads: with glibc's allocator that was a third of
+/// its time (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     anabranch_node::cli::main(World {
         engine: Arc::new(SledEngine::default()),

@@ -17,7 +17,7 @@ use super::{Api, body, target};
 /// Several writes in one commit: all of them or none.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/batch", tag = "documents",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
     request_body(content = Vec<WriteObject>),
     responses((status = 200, body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]

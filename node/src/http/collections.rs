@@ -52,7 +52,7 @@ pub struct Registered {
 /// Registered and local-only collections.
 #[utoipa::path(
     get, path = "/v1/datasets/{d}/collections", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary")),
     responses((status = 200, body = Vec<CollectionRow>)),
 )]
 pub async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -65,7 +65,7 @@ pub async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, 
 /// 201 if it is registered by this, 200 if it was.
 #[utoipa::path(
     put, path = "/v1/datasets/{d}/collections/{c}", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders")),
     responses((status = 200, description = "It was registered", body = Registered), (status = 201, description = "It is registered now", body = Registered)),
 )]
 pub async fn register(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -80,7 +80,7 @@ pub async fn register(request: HttpRequest, api: Data<Api>) -> Result<HttpRespon
 /// 200 if it is unregistered by this, 204 if it was not registered. What is here of it stays.
 #[utoipa::path(
     delete, path = "/v1/datasets/{d}/collections/{c}", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders")),
     responses((status = 200, description = "It is not registered any more", body = Registered), (status = 204, description = "It was not registered")),
 )]
 pub async fn unregister(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -97,7 +97,7 @@ pub async fn unregister(request: HttpRequest, api: Data<Api>) -> Result<HttpResp
 /// Removes all that was written to a collection, and the collection from listings until it is written to again.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/collections/{c}/drop", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
     responses((status = 200, description = "Nothing written before is there any more", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
 pub async fn drop(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -107,7 +107,7 @@ pub async fn drop(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, 
 /// Removes all that was written to a collection.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/collections/{c}/truncate", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$")),
     responses((status = 200, description = "Nothing written before is there any more", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
 pub async fn truncate(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {

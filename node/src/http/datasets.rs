@@ -143,7 +143,7 @@ pub async fn list(api: Data<Api>) -> HttpResponse {
 /// One dataset.
 #[utoipa::path(
     get, path = "/v1/datasets/{d}", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary")),
     responses((status = 200, body = DatasetRow)),
 )]
 pub async fn show(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -173,7 +173,7 @@ pub async fn create(request: HttpRequest, api: Data<Api>, mut payload: Payload) 
 /// Its files are removed after the answer; under its name nothing is left when it comes.
 #[utoipa::path(
     delete, path = "/v1/datasets/{d}", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary")),
     responses((status = 200, body = Deleted)),
 )]
 pub async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {

@@ -36,7 +36,7 @@ const RESTART_TAKES: Duration = Duration::from_secs(5);
 /// A stream of writes, one JSON object a line. A bad line ends it; the lines before it stand.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/ingest", tag = "documents",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), WriteQuery),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary"), WriteQuery),
     request_body(content = Option<String>, content_type = "application/x-ndjson", description = "One object of a batch a line"),
     responses((status = 200, body = TallyPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = TallyPage), (status = 422, description = "A line can not be written", body = serde_json::Value, content_type = "application/problem+json")),
 )]

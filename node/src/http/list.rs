@@ -56,7 +56,7 @@ pub struct DocumentRow {
 /// Documents in key order.
 #[utoipa::path(
     get, path = "/v1/datasets/{d}/collections/{c}/docs", tag = "documents",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), Query),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), Query),
     responses((status = 200, body = Page)),
 )]
 pub async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {

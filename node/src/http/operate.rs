@@ -36,7 +36,7 @@ impl From<SetAside> for AsideRow {
 /// Closes a dataset and opens it again.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/restart", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary")),
     responses((status = 202, body = Ordered)),
 )]
 pub async fn restart(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -46,7 +46,7 @@ pub async fn restart(request: HttpRequest, api: Data<Api>) -> Result<HttpRespons
 /// A pause is a state of the running process: the next start of the node runs the dataset again.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/pause", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary")),
     responses((status = 202, body = Ordered)),
 )]
 pub async fn pause(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -56,7 +56,7 @@ pub async fn pause(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse,
 /// Lets a paused dataset run.
 #[utoipa::path(
     post, path = "/v1/datasets/{d}/resume", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary")),
     responses((status = 202, body = Ordered)),
 )]
 pub async fn resume(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -73,7 +73,7 @@ async fn order(request: &HttpRequest, api: &Api, order: Order, now: &'static str
 /// Damaged stores that were set aside.
 #[utoipa::path(
     get, path = "/v1/datasets/{d}/aside", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary")),
     responses((status = 200, body = Vec<AsideRow>)),
 )]
 pub async fn list_aside(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
@@ -86,7 +86,7 @@ pub async fn list_aside(request: HttpRequest, api: Data<Api>) -> Result<HttpResp
 /// Deletes what was set aside.
 #[utoipa::path(
     delete, path = "/v1/datasets/{d}/aside/{name}", tag = "datasets",
-    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("name" = String, Path, description = "As it is listed")),
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary"), ("name" = String, Path, description = "As it is listed")),
     responses((status = 204, description = "Deleted")),
 )]
 pub async fn drop_aside(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {

@@ -146,7 +146,8 @@ impl Replica {
         epoch: Epoch,
     ) -> Result<Accepted, R::Error> {
         let mut accepted = Accepted { last: None, committed: false, key: None, created: false, replicated: true };
-        for (collection, change, created) in changes {
+        let last = changes.len().saturating_sub(1);
+        for (n, (collection, change, created)) in changes.into_iter().enumerate() {
             let replicated = self.settings.registration.contains(&collection);
             let writer = if replicated { WriterId { peer: self.peer(), epoch } } else { local_writer(&self.settings) };
             let stamp = Stamp { hlc, writer, index: gathered.entries };
@@ -154,10 +155,13 @@ impl Replica {
             accepted.committed |= replicated;
             accepted.last = Some(stamp);
             accepted.created = created;
-            accepted.key = match &change {
-                Change::Append { .. } => Some(record_key(&stamp)),
-                other => other.key().cloned(),
-            };
+            // A record's key takes a hash: of thousands that a stream brings only the last one is told.
+            if n == last {
+                accepted.key = match &change {
+                    Change::Append { .. } => Some(record_key(&stamp)),
+                    other => other.key().cloned(),
+                };
+            }
             working.apply(&collection, stamp, &change)?;
             gathered.push(collection, change, replicated);
         }

@@ -25,7 +25,7 @@ pub fn live(clients: usize, per_client: usize) {
     let nothing = format!("{}/v1/nothing-here", node.url);
     let bare = all(&documents, per_client, |agent, _, _| call(agent.get(&nothing).call(), 404));
     let put = all(&documents, per_client, |agent, key, json| {
-        call(agent.put(format!("{docs}/{key}")).content_type("application/json").send(json), 200);
+        call(agent.put(format!("{docs}/{key}")).content_type("application/json").send(json), 201);
     });
     let get = all(&documents, per_client, |agent, key, _| call(agent.get(format!("{docs}/{key}")).call(), 200));
     drop(node);
@@ -82,7 +82,7 @@ pub fn ack(count: usize) {
     wait_for(LIMIT, || b.has("first").then_some(()));
     let docs = format!("{}/v1/datasets/primary/collections/items/docs", a.url);
     let paced = |agent: &ureq::Agent, key: &str, json: &str| {
-        call(agent.put(format!("{docs}/{key}?ack=1")).content_type("application/json").send(json), 200);
+        call(agent.put(format!("{docs}/{key}?ack=1")).content_type("application/json").send(json), 201);
     };
     let mut took = Vec::new();
     for document in &documents {

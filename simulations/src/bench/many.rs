@@ -95,7 +95,7 @@ pub fn start(per_dataset: usize) {
     for after in ["a clean stop", "kill -9"] {
         let started = Instant::now();
         let node = BenchNode::start(&home, &datasets, &[]);
-        wait_for(LIMIT, || (node.get("/readyz")["datasets"].as_array()?.is_empty()).then_some(()));
+        wait_for(LIMIT, || node.is_ready().then_some(()));
         let took = started.elapsed();
         let held: u64 = names.iter().map(|name| node.documents(name)).sum();
         assert_eq!(held, (DATASETS * per_dataset) as u64);

@@ -101,6 +101,12 @@ impl BenchNode {
         })
     }
 
+    /// Whether every dataset serves.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.agent.get(format!("{}/readyz", self.url)).call().is_ok_and(|answer| answer.status() == 200)
+    }
+
     /// Documents in a dataset.
     #[must_use]
     pub fn documents(&self, dataset: &str) -> u64 {

@@ -6,6 +6,10 @@ use anabranch_protocol::wire::Kind;
 use anabranch_simulations::bench::{clients, many, scenarios};
 use clap::{Parser, ValueEnum};
 
+/// As the node has it, so that the bare loop is no slower for it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Of each kind, all clients together.
 const LIVE_REQUESTS: usize = 16_000;
 
