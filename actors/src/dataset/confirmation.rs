@@ -314,6 +314,8 @@ impl Actor for Confirmation {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.death_watch.started(ctx);
+        // Who waited for the one before it asks again.
+        self.tell_queue();
     }
 
     fn stopping(&mut self, _: &mut Context<Self>) -> Running {

@@ -436,6 +436,8 @@ impl Actor for Oplog {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.death_watch.started(ctx);
+        // Of the one before it nothing waits any more.
+        self.tell_queues();
         self.set_fences(ctx);
         // A crash may have cut it short.
         self.catch_up(ctx);
