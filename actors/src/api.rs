@@ -14,6 +14,7 @@ pub use anabranch_protocol::coverage::{RegistrationRefusal, Standing as Coverage
 pub use crate::dataset::aside::{DropAsideError, SetAside};
 pub use crate::dataset::counters::{Counts, MessageBytes};
 pub use crate::dataset::histogram::{BOUNDS_MICROS, Distribution, Histogram};
+pub use crate::dataset::ledger::RowAudit;
 pub use crate::dataset::lineage::LineageSetting;
 pub use crate::dataset::measures::{Measured, Queue};
 pub use crate::dataset::sample::{DatasetSample, PeerSample, Peers, RESTARTS_WINDOW, Waiting};
@@ -142,6 +143,8 @@ pub struct DatasetContents {
     pub refused_commits: u64,
     /// What it has in common with those it syncs with; zero while it is open to all.
     pub lineage: Lineage,
+    /// How the audit of its rows in the background stands.
+    pub row_audit: RowAudit,
 }
 
 /// A writer whose commits wait for this node's clock.

@@ -108,6 +108,8 @@ pub struct SyncSettings {
     pub anti_entropy_interval: Duration,
     /// Most peers that are pulled from at once; the others wait for their turn.
     pub max_peers: usize,
+    /// Between two slices of the audit of rows in the background.
+    pub maintenance_interval: Duration,
 }
 
 /// A running node. Cheap to clone.
@@ -158,7 +160,12 @@ impl NodeHandle {
         self.peer
     }
 
-    fn find(&self, dataset: &DatasetId) -> Result<Arc<DatasetHandle>, DatasetError> {
+    /// The actors of a dataset: [`DatasetHandle::running`] gives their addresses, whose messages are public. What they refuse
+    /// and when they are replaced is the supervisor's business, so prefer the methods here where they do.
+    ///
+    /// # Errors
+    /// [`DatasetError::Unknown`].
+    pub fn actors(&self, dataset: &DatasetId) -> Result<Arc<DatasetHandle>, DatasetError> {
         self.datasets.find(dataset)
     }
 
@@ -209,7 +216,7 @@ impl NodeHandle {
         if let Some(disabled) = self.datasets.disabled_info(dataset) {
             return Ok(disabled);
         }
-        Ok(self.find(dataset)?.info().await)
+        Ok(self.actors(dataset)?.info().await)
     }
 
     /// Opens every dataset and waits until each runs or was found not to.
@@ -223,7 +230,7 @@ impl NodeHandle {
     /// # Errors
     /// [`DatasetError`].
     pub async fn collections(&self, dataset: &DatasetId) -> Result<Vec<CollectionInfo>, DatasetError> {
-        self.find(dataset)?.collections().await
+        self.actors(dataset)?.collections().await
     }
 
     /// Registers a collection: from now on it replicates, and its past is pulled. Whether it was not registered before.
@@ -231,7 +238,7 @@ impl NodeHandle {
     /// # Errors
     /// [`RegistrationError`].
     pub async fn register(&self, dataset: &DatasetId, collection: &Collection) -> Result<bool, RegistrationError> {
-        self.find(dataset)?.register(collection.clone()).await
+        self.actors(dataset)?.register(collection.clone()).await
     }
 
     /// Unregisters a collection: nothing of it leaves or enters this node from now on; what is here stays. Whether it was
@@ -240,7 +247,7 @@ impl NodeHandle {
     /// # Errors
     /// [`RegistrationError`].
     pub async fn unregister(&self, dataset: &DatasetId, collection: &Collection) -> Result<bool, RegistrationError> {
-        self.find(dataset)?.unregister(collection.clone()).await
+        self.actors(dataset)?.unregister(collection.clone()).await
     }
 
     /// All peers heard of since the start.
@@ -262,7 +269,7 @@ impl NodeHandle {
     /// # Errors
     /// [`WriteError`].
     pub async fn write(&self, dataset: &DatasetId, request: WriteRequest) -> Result<Written, WriteError> {
-        self.find(dataset)?.write(request).await
+        self.actors(dataset)?.write(request).await
     }
 
     /// Waits until a write is durable elsewhere, at most `patience`; it stands whatever comes of it.
@@ -277,7 +284,7 @@ impl NodeHandle {
         ack: Ack,
         patience: Duration,
     ) -> Result<Confirmed, DatasetError> {
-        let handle = self.find(dataset)?;
+        let handle = self.actors(dataset)?;
         let confirmed = handle.confirmed(token, collections, ack, patience).await;
         handle.counters().measures.waited(confirmed.enough);
         Ok(confirmed)
@@ -294,7 +301,7 @@ impl NodeHandle {
         token: Token,
         patience: Duration,
     ) -> Result<(), AfterError> {
-        self.find(dataset)?.arrived(collection, token, patience).await
+        self.actors(dataset)?.arrived(collection, token, patience).await
     }
 
     /// A document.
@@ -302,7 +309,7 @@ impl NodeHandle {
     /// # Errors
     /// [`DatasetError`].
     pub async fn get(&self, dataset: &DatasetId, collection: &Collection, key: &Key) -> Result<Option<Document>, DatasetError> {
-        self.find(dataset)?.get(collection.clone(), key.clone()).await
+        self.actors(dataset)?.get(collection.clone(), key.clone()).await
     }
 
     /// A page of documents.
@@ -310,7 +317,7 @@ impl NodeHandle {
     /// # Errors
     /// [`DatasetError`].
     pub async fn list(&self, dataset: &DatasetId, collection: &Collection, query: ListQuery) -> Result<Listing, DatasetError> {
-        self.find(dataset)?.list(collection.clone(), query).await
+        self.actors(dataset)?.list(collection.clone(), query).await
     }
 
     /// Stops: stores are settled and closed.

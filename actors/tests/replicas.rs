@@ -188,7 +188,12 @@ fn start_on(network: &Arc<Network>, seed: u8, kind: Kind, clock: u64, engine: Ar
 }
 
 fn dataset(kind: Kind, registration: Registration) -> DatasetSettings {
-    let sync = SyncSettings { announce_interval: Duration::ZERO, anti_entropy_interval: Duration::from_secs(1), max_peers: 8 };
+    let sync = SyncSettings {
+        announce_interval: Duration::ZERO,
+        anti_entropy_interval: Duration::from_secs(1),
+        max_peers: 8,
+        maintenance_interval: Duration::from_millis(5),
+    };
     let (lineage, collections_max) = (LineageSetting::Open, Registration::all());
     DatasetSettings { kind, lineage, registration, collections_max, readers: Peers::All, writers: Peers::All, sync }
 }

@@ -1,22 +1,25 @@
 //! Starts a whole node (data directory, network, actors, HTTP) inside a running actix system. `anabranch run` does it through
-//! this; so can an application that embeds a node, with its own store engine or clock.
+//! this; so does an application that embeds a node, with its own store engine or clock if it likes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use actix_web::dev::ServerHandle;
 use anabranch_actors::node::{Clock, DISK_PATIENCE, NodeHandle, NodeSettings};
 use anabranch_actors::probe::Probe;
-use anabranch_actors::store::StoreEngine;
+use anabranch_actors::store::{SledEngine, StoreEngine};
 use anabranch_actors::transport::TransportEvent;
 use anabranch_protocol::hlc::WallClock;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError, DatasetFlag, Overrides};
+#[cfg(feature = "http")]
 use crate::disk::Disk;
 use crate::hosting::Hosting;
-use crate::http::{self, Api, BodyBudget, NodePage};
+#[cfg(feature = "http")]
+use crate::http::{self, Api, BodyBudget};
 use crate::network::Network;
+use crate::node::Node;
 use crate::process::Failure;
 use crate::process::data_dir::DataDir;
 use crate::process::definitions::Definitions;
@@ -42,20 +45,107 @@ impl Clock for SystemClock {
 }
 
 /// A node that is about to start.
+///
+/// Nothing is read but what is named here: no environment, no file. Without a word it keeps its data in `./anabranch-data`,
+/// listens on port 4001 of 127.0.0.1, runs the dataset `primary` with every collection, and serves no HTTP.
 #[derive(Debug, Clone)]
 pub struct NodeBuilder {
-    config: Config,
+    file: Option<PathBuf>,
+    said: Overrides,
+    /// As they were said; judged at the start.
+    datasets: Vec<String>,
+    #[cfg(feature = "cli")]
+    with_environment: bool,
+    #[cfg(feature = "http")]
+    serve_http: bool,
     engine: Arc<dyn StoreEngine>,
     clock: Arc<dyn Clock>,
     disk_patience: Duration,
     probe: Option<Arc<dyn Probe>>,
 }
 
+impl Default for NodeBuilder {
+    fn default() -> Self {
+        Self {
+            file: None,
+            said: Overrides::default(),
+            datasets: Vec::new(),
+            #[cfg(feature = "cli")]
+            with_environment: false,
+            #[cfg(feature = "http")]
+            serve_http: false,
+            engine: Arc::new(SledEngine::default()),
+            clock: Arc::new(SystemClock),
+            disk_patience: DISK_PATIENCE,
+            probe: None,
+        }
+    }
+}
+
 impl NodeBuilder {
-    /// A node as `config` says, whose stores `engine` opens, on the system's clock.
+    /// What `anabranch run` starts: the environment counts, and HTTP is served.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_process(file: Option<PathBuf>, said: Overrides) -> Self {
+        Self { file, said, with_environment: true, serve_http: true, ..Self::default() }
+    }
+
+    /// A configuration file (TOML, as of `anabranch run --config`); everything else that is said here goes over it. Its `[http]`
+    /// counts once [`NodeBuilder::http`] says that HTTP is served.
     #[must_use]
-    pub fn new(config: Config, engine: Arc<dyn StoreEngine>) -> Self {
-        Self { config, engine, clock: Arc::new(SystemClock), disk_patience: DISK_PATIENCE, probe: None }
+    pub fn config_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.file = Some(file.into());
+        self
+    }
+
+    /// Where everything of the node is kept.
+    #[must_use]
+    pub fn data_dir(mut self, data_dir: impl Into<PathBuf>) -> Self {
+        self.said.data_dir = Some(data_dir.into());
+        self
+    }
+
+    /// A dataset, as `anabranch run --dataset` takes it: `NAME[:KIND][=COLLECTION,…]`, such as `primary=orders` or
+    /// `logs:append=*`. Where any is named, exactly the named ones run.
+    #[must_use]
+    pub fn dataset(mut self, dataset: impl Into<String>) -> Self {
+        self.datasets.push(dataset.into());
+        self
+    }
+
+    /// A multiaddr to listen on for peers; port 0 takes a free one.
+    #[must_use]
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.said.listen.push(address.into());
+        self
+    }
+
+    /// A multiaddr of a peer to keep in sync with.
+    #[must_use]
+    pub fn peer(mut self, address: impl Into<String>) -> Self {
+        self.said.peers.push(address.into());
+        self
+    }
+
+    /// A file with the key of the private network.
+    #[must_use]
+    pub fn network_key_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.said.network_keys.push(file.into());
+        self
+    }
+
+    /// Serves the HTTP API on an address, such as `127.0.0.1:0`.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn http(mut self, addr: impl Into<String>) -> Self {
+        self.serve_http = true;
+        self.said.http = Some(addr.into());
+        self
+    }
+
+    /// Another store engine than sled.
+    #[must_use]
+    pub fn engine(self, engine: Arc<dyn StoreEngine>) -> Self {
+        Self { engine, ..self }
     }
 
     /// Another clock.
@@ -76,24 +166,20 @@ impl NodeBuilder {
         Self { probe, ..self }
     }
 
-    /// Starts the node. It answers HTTP and peers when this returns; datasets may still be opening, and requests to them wait.
+    /// Starts the node. It answers peers (and HTTP) when this returns; datasets may still be opening, and requests to them wait.
     ///
     /// # Errors
-    /// [`Failure::InUse`] if another process holds the data directory, otherwise [`Failure::Other`]. What was started is stopped.
-    pub async fn start(self) -> Result<RunningNode, Failure> {
-        let Self { mut config, engine, clock, disk_patience, probe } = self;
+    /// [`Failure::Usage`] for what can't be configured so, [`Failure::InUse`] if another process holds the data directory,
+    /// otherwise [`Failure::Other`]. What was started is stopped.
+    pub async fn start(self) -> Result<Node, Failure> {
+        let mut config = self.config()?;
         let data_dir = DataDir::open(&config.data_dir)?;
-        let hosting = Definitions::in_data_dir(data_dir.path())
-            .and_then(|definitions| Hosting::start(definitions, &mut config))
-            .map_err(|error| Failure::other("can't read what datasets there are", error))?;
-        for (dataset, disabled) in &config.disabled {
-            tracing::warn!(%dataset, reason = disabled.reason, "the dataset does not run");
-        }
+        let hosting = start_hosting(&data_dir, &mut config)?;
         let key = NodeKey::in_dir(data_dir.path())?;
         let incarnation = incarnation::of_dir(data_dir.path())?;
-        let listener = http::bind(config.http.addr)
-            .map_err(|error| Failure::other(format!("can't serve HTTP on {}", config.http.addr), error))?;
-        let addr = listener.local_addr().map_err(|error| Failure::other("can't tell the HTTP address", error))?;
+        // Before anything runs, so that a port in use is noticed while there is nothing to stop.
+        #[cfg(feature = "http")]
+        let listener = if self.serve_http { Some(bind(&config)?) } else { None };
 
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let network = start_network(&config, &key, &data_dir, events).await?;
@@ -106,31 +192,83 @@ impl NodeBuilder {
             access: config.access.clone(),
             datasets: config.datasets.clone(),
             disabled: config.disabled.clone(),
-            engine,
-            clock: Arc::clone(&clock),
-            disk_patience,
-            probe,
+            engine: self.engine,
+            clock: Arc::clone(&self.clock),
+            disk_patience: self.disk_patience,
+            probe: self.probe,
         };
-        let node = NodeHandle::start(settings, network.transport(), received);
-        let (stop, stopping) = watch::channel(false);
-        let api = Api {
-            node,
+        let handle = NodeHandle::start(settings, network.transport(), received);
+        let node = Node {
+            config,
+            handle,
             network,
-            clock,
             hosting,
-            addr,
-            token: config.http.token.clone(),
-            data_dir: data_dir.path().to_owned(),
-            health: config.health.clone(),
-            disk: Disk::of(data_dir.path()),
-            metrics: Arc::default(),
+            data_dir,
             started: Instant::now(),
-            bodies: BodyBudget::default(),
-            stopping,
+            #[cfg(feature = "http")]
+            http: None,
         };
-        let http = http::serve(listener, api.clone()).map_err(|error| Failure::other("can't serve HTTP", error))?;
-        Ok(RunningNode { config, api, http, stop, _data_dir: data_dir })
+        #[cfg(feature = "http")]
+        let node = serve(node, self.clock, listener).await?;
+        Ok(node)
     }
+
+    fn config(&self) -> Result<Config, ConfigError> {
+        let flag = |text: &String| text.parse::<DatasetFlag>().map_err(|why| ConfigError(format!("the dataset {text:?}: {why}")));
+        let mut said = self.said.clone();
+        for dataset in &self.datasets {
+            said.datasets.push(flag(dataset)?);
+        }
+        #[cfg(feature = "cli")]
+        if self.with_environment {
+            return Config::load(self.file.as_deref(), said);
+        }
+        Config::of_file(self.file.as_deref(), said)
+    }
+}
+
+fn start_hosting(data_dir: &DataDir, config: &mut Config) -> Result<Hosting, Failure> {
+    let hosting = Definitions::in_data_dir(data_dir.path())
+        .and_then(|definitions| Hosting::start(definitions, config))
+        .map_err(|error| Failure::other("can't read what datasets there are", error))?;
+    for (dataset, disabled) in &config.disabled {
+        tracing::warn!(%dataset, reason = disabled.reason, "the dataset does not run");
+    }
+    Ok(hosting)
+}
+
+#[cfg(feature = "http")]
+fn bind(config: &Config) -> Result<std::net::TcpListener, Failure> {
+    let addr = config.http.addr;
+    http::bind(addr).map_err(|error| Failure::other(format!("can't serve HTTP on {addr}"), error))
+}
+
+#[cfg(feature = "http")]
+async fn serve(mut node: Node, clock: Arc<dyn Clock>, listener: Option<std::net::TcpListener>) -> Result<Node, Failure> {
+    let Some(listener) = listener else { return Ok(node) };
+    let api = |addr, stopping| Api {
+        node: node.handle.clone(),
+        network: Arc::clone(&node.network),
+        clock,
+        hosting: node.hosting.clone(),
+        addr,
+        token: node.config.http.token.clone(),
+        data_dir: node.data_dir.path().to_owned(),
+        health: node.config.health.clone(),
+        disk: Disk::of(node.data_dir.path()),
+        metrics: Arc::default(),
+        started: node.started,
+        bodies: BodyBudget::default(),
+        stopping,
+    };
+    match http::serve(listener, api) {
+        Ok(served) => node.http = Some(served),
+        Err(error) => {
+            node.stop().await;
+            return Err(Failure::other("can't serve HTTP", error));
+        }
+    }
+    Ok(node)
 }
 
 async fn start_network(
@@ -150,43 +288,5 @@ async fn start_network(
     match swarm::start(swarm, events).await {
         Ok(swarm) => Ok(Arc::new(swarm)),
         Err(error) => Err(Failure::other("can't start the network", error)),
-    }
-}
-
-/// A node that runs. It holds its data directory until it is dropped.
-#[derive(Debug)]
-pub struct RunningNode {
-    config: Config,
-    api: Api,
-    http: ServerHandle,
-    stop: watch::Sender<bool>,
-    _data_dir: DataDir,
-}
-
-impl RunningNode {
-    /// What it runs with: the configuration, and the datasets that were created at run time before it started.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// What the node can be asked.
-    #[must_use]
-    pub fn handle(&self) -> &NodeHandle {
-        &self.api.node
-    }
-
-    /// Who the node is and where it listens: the body of `GET /v1/node`.
-    #[must_use]
-    pub fn page(&self) -> NodePage {
-        self.api.node_page()
-    }
-
-    /// Stops cleanly: requests under way are answered, commits in flight finish, stores and connections close.
-    pub async fn stop(self) {
-        self.stop.send_replace(true);
-        self.http.stop(true).await;
-        self.api.node.stop().await;
-        self.api.network.shutdown().await;
     }
 }

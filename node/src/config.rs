@@ -12,6 +12,7 @@ mod new_dataset;
 mod not_yet;
 mod page;
 mod reach;
+#[cfg(feature = "cli")]
 pub(crate) mod shown;
 
 use std::collections::BTreeMap;
@@ -118,6 +119,14 @@ impl Config {
     pub fn load(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
         let page = load::load(file)?;
         Self::judge(page, overrides)
+    }
+
+    /// Reads `file` and sets `overrides` over it; the environment is left to the application that embeds the node.
+    ///
+    /// # Errors
+    /// One sentence about the first thing that is wrong.
+    pub fn of_file(file: Option<&Path>, overrides: Overrides) -> Result<Self, ConfigError> {
+        Self::judge(load::load_file(file)?, overrides)
     }
 
     fn judge(mut page: Page, overrides: Overrides) -> Result<Self, ConfigError> {
@@ -280,6 +289,8 @@ fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
     }
     check_range("sync.anti_entropy_interval", sync.anti_entropy_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)
         .map_err(|error| error.0)?;
+    check_range("sync.maintenance_interval", sync.maintenance_interval, ANTI_ENTROPY_MIN, CLOCK_SKEW_MAX)
+        .map_err(|error| error.0)?;
     if sync.announce_interval > sync.anti_entropy_interval {
         return Err(format!(
             "`sync.announce_interval` ({}) is longer than `sync.anti_entropy_interval` ({}): peers would hear of commits later \
@@ -299,6 +310,7 @@ fn dataset_settings(page: &DatasetPage) -> Result<DatasetSettings, String> {
             announce_interval: sync.announce_interval,
             anti_entropy_interval: sync.anti_entropy_interval,
             max_peers: sync.max_peers,
+            maintenance_interval: sync.maintenance_interval,
         },
     })
 }

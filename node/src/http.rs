@@ -17,6 +17,7 @@ mod list;
 mod metrics;
 mod node_page;
 mod not_yet;
+mod openapi;
 mod operate;
 mod ops;
 mod peers;
@@ -30,10 +31,10 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
+use tokio::sync::watch;
 
 pub use api::Api;
 pub use body::BodyBudget;
-pub use node_page::NodePage;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use batch::fuzz as fuzz_batch;
@@ -59,12 +60,37 @@ pub fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(addr)
 }
 
-/// Serves `api` on a listener until the returned handle stops it. Needs a running actix system.
+/// An API that is being served.
+#[derive(Debug)]
+pub struct Served {
+    addr: SocketAddr,
+    server: ServerHandle,
+    stop: watch::Sender<bool>,
+}
+
+impl Served {
+    /// Where it really listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Answers what is under way, ends streams and closes.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.server.stop(true).await;
+    }
+}
+
+/// Serves on a listener, until the result is told to stop, the API that `api` makes of the address and of what turns true when it
+/// stops. Needs a running actix system.
 ///
 /// # Errors
 /// What the operating system says.
-pub fn serve(listener: TcpListener, api: Api) -> std::io::Result<ServerHandle> {
-    let api = web::Data::new(api);
+pub fn serve(listener: TcpListener, api: impl FnOnce(SocketAddr, watch::Receiver<bool>) -> Api) -> std::io::Result<Served> {
+    let addr = listener.local_addr()?;
+    let (stop, stopping) = watch::channel(false);
+    let api = web::Data::new(api(addr, stopping));
     let server: Server = HttpServer::new(move || {
         App::new().app_data(api.clone()).wrap(from_fn(guard::admit)).wrap(from_fn(metrics::count)).configure(routes::configure)
     })
@@ -83,5 +109,5 @@ pub fn serve(listener: TcpListener, api: Api) -> std::io::Result<ServerHandle> {
             tracing::error!(%error, "the HTTP server ended");
         }
     });
-    Ok(handle)
+    Ok(Served { addr, server: handle, stop })
 }

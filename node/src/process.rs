@@ -2,10 +2,13 @@
 
 pub mod data_dir;
 pub mod definitions;
+#[cfg(feature = "cli")]
 pub mod greeting;
 pub mod identity;
 pub mod incarnation;
+#[cfg(feature = "cli")]
 pub mod logging;
+#[cfg(feature = "cli")]
 pub mod signals;
 
 #[cfg(any(test, feature = "fuzzing"))]

@@ -9,8 +9,9 @@ use anabranch_actors::node::Clock;
 use anabranch_actors::probe::Probe;
 use anabranch_actors::store::StoreEngine;
 
-use crate::builder::{NodeBuilder, RunningNode};
-use crate::config::{Config, Overrides};
+use crate::builder::NodeBuilder;
+use crate::config::Overrides;
+use crate::node::Node;
 use crate::process::data_dir::write_whole;
 use crate::process::logging::{self, LogFormat};
 use crate::process::signals::StopSignals;
@@ -48,14 +49,14 @@ pub struct RunOptions {
 /// Why it could not start; its kind decides the exit code.
 pub fn run(options: &RunOptions, world: World) -> Result<(), Failure> {
     logging::start(&options.log_filter, options.log_format)?;
-    let config = Config::load(options.config_file.as_deref(), options.overrides.clone())?;
-    actix::System::new().block_on(live(config, options, world))
+    actix::System::new().block_on(live(options, world))
 }
 
-async fn live(config: Config, options: &RunOptions, world: World) -> Result<(), Failure> {
+async fn live(options: &RunOptions, world: World) -> Result<(), Failure> {
     // Before anything is started, so that no signal finds it half started.
     let mut signals = StopSignals::listen()?;
-    let node = NodeBuilder::new(config, world.engine)
+    let node = NodeBuilder::of_process(options.config_file.clone(), options.overrides.clone())
+        .engine(world.engine)
         .clock(world.clock)
         .disk_patience(world.disk_patience)
         .probe(world.probe)
@@ -83,7 +84,7 @@ async fn live(config: Config, options: &RunOptions, world: World) -> Result<(), 
 }
 
 /// Opens every dataset and then writes the ready file.
-async fn become_ready(node: &RunningNode, ready_file: Option<&Path>) -> Result<(), Failure> {
+async fn become_ready(node: &Node, ready_file: Option<&Path>) -> Result<(), Failure> {
     let late = tokio::time::timeout(READY_WITHIN, node.handle().open_all()).await.is_err();
     if late {
         tracing::warn!("a dataset is still opening after {READY_WITHIN:?}; requests to it wait");
@@ -95,7 +96,7 @@ async fn become_ready(node: &RunningNode, ready_file: Option<&Path>) -> Result<(
     Ok(())
 }
 
-fn say_hello(node: &RunningNode) {
+fn say_hello(node: &Node) {
     let program = std::env::args().next().unwrap_or_else(|| "anabranch".to_owned());
     let text = greeting::text(node.config(), &node.page(), &program);
     // Who started the node may have closed its standard output; the node runs all the same.

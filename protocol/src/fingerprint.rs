@@ -10,6 +10,9 @@ use crate::conflict::Stamp;
 use crate::id::{Collection, DatasetId, Key};
 
 /// Live rows of a collection and the sum of their hashes.
+///
+/// Both wrap: in a damaged store more rows may be taken away than were there, and what a tally is off by must stay what it is
+/// through all further writes, so that an [audit](crate::audit) finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Tally {
     /// Live documents.
@@ -23,13 +26,13 @@ pub struct Tally {
 impl Tally {
     /// Counts a live row in.
     pub fn add(&mut self, row_hash: u128) {
-        self.live += 1;
+        self.live = self.live.wrapping_add(1);
         self.set(self.value().wrapping_add(row_hash));
     }
 
     /// Counts a live row out.
     pub fn remove(&mut self, row_hash: u128) {
-        self.live -= 1;
+        self.live = self.live.wrapping_sub(1);
         self.set(self.value().wrapping_sub(row_hash));
     }
 

@@ -9,6 +9,7 @@
 //! [`wire`] is what two nodes say to each other.
 
 pub mod access;
+pub mod audit;
 pub mod codec;
 pub mod commit;
 pub mod confirmation;

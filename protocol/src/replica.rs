@@ -182,7 +182,10 @@ impl Replica {
     /// Live documents or records of users, all collections together.
     #[must_use]
     pub fn documents(&self) -> u64 {
-        self.tallies.iter().filter(|(collection, _)| !collection.is_reserved()).map(|(_, tally)| tally.live).sum()
+        self.tallies
+            .iter()
+            .filter(|(collection, _)| !collection.is_reserved())
+            .fold(0, |live, (_, tally)| live.wrapping_add(tally.live))
     }
 
     /// Up to where commits of peers that may no longer write count.

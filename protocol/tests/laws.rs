@@ -1,5 +1,7 @@
 //! The laws of the protocol, one module per law. Everything is seeded and pure; `PROPTEST_CASES` widens the search.
 
+#[path = "laws/audit.rs"]
+mod audit;
 #[path = "laws/convergence.rs"]
 mod convergence;
 #[path = "laws/coverage.rs"]

@@ -385,6 +385,7 @@ impl DatasetHandle {
             received_commits: status.received_commits,
             refused_commits: status.refused_commits,
             lineage: status.lineage,
+            row_audit: status.row_audit,
         }
     }
 

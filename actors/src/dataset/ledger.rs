@@ -26,6 +26,8 @@ use anabranch_protocol::vector::VersionVector;
 use anabranch_protocol::wire::Kind;
 
 pub use self::forks::Parted;
+pub use self::rows::RowAudit;
+use self::rows::Rows;
 use self::widen::Moves;
 pub use self::widen::Widened;
 use super::identity::directory_identity;
@@ -135,6 +137,7 @@ pub struct Ledger {
     memory: Option<PathBuf>,
     moves: Moves,
     issue_from: Option<Vec<u8>>,
+    rows: Rows,
 }
 
 impl Ledger {
@@ -195,6 +198,7 @@ impl Ledger {
             memory: memory::path_of(directory),
             moves: Moves::default(),
             issue_from: None,
+            rows: Rows::default(),
         };
         let saved_epoch = fact::<Option<Epoch>>(&*ledger.store, META_EPOCH)?.flatten();
         let epoch = ledger.recover()?.unwrap_or(saved_epoch);
@@ -415,6 +419,7 @@ impl Ledger {
 
     fn put_row(&mut self, write: &RowWrite) -> Result<(), StoreError> {
         let key = layout::row_key(&write.collection, &write.key);
+        self.walk_is_told(&key, write)?;
         let (head, parts) = layout::encode_row(&write.row);
         if !parts.is_empty() && !self.large_rows {
             self.store.put(&layout::meta(META_LARGE_ROWS), &[1])?;
@@ -727,6 +732,7 @@ mod issue;
 mod memory;
 mod reached;
 mod registration;
+mod rows;
 mod verify;
 mod widen;
 

@@ -114,8 +114,8 @@ impl Opener {
             let mut ledger = Ledger::open_as(self, &self.directory, self.cache_bytes, settings, &lineage, &mut fill_random)?;
             ledger.check()?;
             ledger.compare_reached(&self.directory)?;
-            if self.audit {
-                ledger.audit()?;
+            if self.audit && ledger.audit()? {
+                ledger.was_read_as_a_whole();
             }
             self.mark_born()?;
             self.remember(ledger.replica().settings().lineage)?;

@@ -4,6 +4,7 @@
 //! nobody. Local writes and commits of peers take turns. Whoever is told (clock, confirmation, sync) is downstream: the oplog
 //! never waits for them.
 
+mod audit;
 pub mod chores;
 
 use std::collections::VecDeque;
@@ -17,10 +18,11 @@ use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterS
 use anabranch_protocol::vector::VersionVector;
 use tokio::sync::{oneshot, watch};
 
+pub(super) use self::audit::AuditPace;
 use self::chores::Chore;
 use super::counters::Counters;
 use super::death_watch::DeathWatch;
-use super::ledger::{Committed, Ledger};
+use super::ledger::{Committed, Ledger, RowAudit};
 use super::measures::{Measures, Queue};
 use super::store_thread::{StoreThread, StoreThreadError};
 use super::ticket::{Begun, Ticket};
@@ -101,6 +103,8 @@ pub struct LedgerStatus {
     pub received_commits: u64,
     /// Commits of peers refused since the start.
     pub refused_commits: u64,
+    /// How the audit of rows in the background stands.
+    pub row_audit: RowAudit,
 }
 
 /// Someone else to be told after each turn.
@@ -184,6 +188,15 @@ impl TurnOf {
     }
 }
 
+/// A store as it was opened.
+#[derive(Debug)]
+pub(super) struct OpenStore {
+    pub thread: StoreThread,
+    /// The disk is full: nothing is taken in.
+    pub full: bool,
+    pub audit: AuditPace,
+}
+
 /// See the module documentation.
 pub struct Oplog {
     dataset: DatasetId,
@@ -198,7 +211,7 @@ pub struct Oplog {
     received: VecDeque<Receive>,
     /// A turn is on the store thread.
     in_flight: bool,
-    /// Changes of registration, old commits with more sections, local rows to be issued.
+    /// Changes of registration, old commits with more sections, local rows to be issued, rows to be audited.
     chores: VecDeque<Chore>,
     /// Whose turn it was last.
     last: TurnOf,
@@ -206,14 +219,14 @@ pub struct Oplog {
     received_commits: u64,
     refused_commits: u64,
     counters: Arc<Counters>,
+    audit: AuditPace,
     death_watch: DeathWatch,
 }
 
 impl Oplog {
     pub(super) fn new(
         dataset: DatasetId,
-        store: StoreThread,
-        full: bool,
+        OpenStore { thread: store, full, audit }: OpenStore,
         clock: Arc<dyn WallClockSource>,
         vector: watch::Sender<Arc<VersionVector>>,
         counters: Arc<Counters>,
@@ -234,6 +247,7 @@ impl Oplog {
             received_commits: 0,
             refused_commits: 0,
             counters,
+            audit,
             death_watch,
         }
     }
@@ -441,6 +455,7 @@ impl Actor for Oplog {
         self.set_fences(ctx);
         // A crash may have cut it short.
         self.catch_up(ctx);
+        self.start_audit(ctx);
     }
 
     fn stopping(&mut self, _: &mut Context<Self>) -> Running {
@@ -531,5 +546,6 @@ fn status(ledger: &Ledger) -> LedgerStatus {
         vector: replica.vector().clone(),
         received_commits: 0,
         refused_commits: 0,
+        row_audit: ledger.row_audit(),
     }
 }

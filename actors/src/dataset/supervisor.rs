@@ -28,7 +28,7 @@ use super::ledger::{Committed, Ledger};
 use super::life::Life;
 use super::lineage::LineageChoice;
 use super::opener::Opener;
-use super::oplog::{Oplog, TellAlso, Told};
+use super::oplog::{AuditPace, OpenStore, Oplog, TellAlso, Told};
 use super::room::has_room;
 use super::store_thread::{Started, StoreThread};
 use super::sync::{Sync, SyncContext};
@@ -194,6 +194,8 @@ struct Opened {
     lineage: Lineage,
     /// There is no space to write.
     full: bool,
+    /// All of it was read and checked when it was opened.
+    read_whole: bool,
 }
 
 impl DatasetSupervisor {
@@ -258,11 +260,18 @@ impl DatasetSupervisor {
             let facts = |ledger: &mut Ledger| {
                 let (replica, enrolled) = (ledger.replica(), ledger.enrolled().clone());
                 let (lineage, standing) = (replica.settings().lineage, ledger.nothing_committed());
-                (ledger.view().clone(), standing, ledger.incarnation(), lineage, ledger.is_read_only(), enrolled)
+                (
+                    ledger.view().clone(),
+                    standing,
+                    ledger.incarnation(),
+                    lineage,
+                    (ledger.is_read_only(), ledger.is_read_as_a_whole()),
+                    enrolled,
+                )
             };
             let facts = store.run(facts).await.map_err(|gone| Unopened::Failed(gone.to_string()))?;
-            let (view, standing, incarnation, lineage, full, enrolled) = facts;
-            Ok(Opened { store, view, standing, incarnation, lineage, full, enrolled })
+            let (view, standing, incarnation, lineage, (full, read_whole), enrolled) = facts;
+            Ok(Opened { store, view, standing, incarnation, lineage, full, read_whole, enrolled })
         };
         ctx.spawn(opening.into_actor(self).map(move |opened, actor, ctx| match opened {
             // Paused or restarted meanwhile: the store is closed again.
@@ -303,7 +312,7 @@ impl DatasetSupervisor {
         let generation = self.life.next_generation();
         self.generation = generation;
         self.life.audited.store(true, Ordering::Release);
-        let Opened { store, view, standing, incarnation, lineage, full, enrolled } = opened;
+        let Opened { store, view, standing, incarnation, lineage, full, read_whole, enrolled } = opened;
         let vector = standing.vector.clone();
         let counters = self.context.counters.clone();
         let transport: SharedTransport = Arc::new(Counted { inner: self.context.transport.clone(), counters: counters.clone() });
@@ -328,7 +337,9 @@ impl DatasetSupervisor {
         let confirmation = Confirmation::new(confirmation, vector.clone(), enrolled, watching(Role::Confirmation)).start();
         let (applied, vector_now) = watch::channel(vector.clone());
         let (wall, counted) = (node.clock.clone(), counters.clone());
-        let oplog = Oplog::new(dataset.clone(), store.clone(), full, wall, applied, counted, watching(Role::Oplog)).start();
+        let audit = AuditPace { unread: !read_whole, interval: self.context.settings.sync.maintenance_interval };
+        let opened = OpenStore { thread: store.clone(), full, audit };
+        let oplog = Oplog::new(dataset.clone(), opened, wall, applied, counted, watching(Role::Oplog)).start();
         let sync = SyncContext {
             replica,
             sync: self.context.settings.sync.clone(),

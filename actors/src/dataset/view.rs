@@ -70,7 +70,7 @@ impl View {
         let _ = self.damage.set(damage);
     }
 
-    fn noting<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn noting<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         match self.damage.get() {
             Some(damage) => damage.noting(result),
             None => result,
@@ -185,10 +185,16 @@ impl View {
     }
 
     fn scanned_row(&self, collection: &Collection, key: &[u8], head: &[u8]) -> Result<Option<Document>, StoreError> {
+        let (key, row) = self.checked_row(collection, key, head)?;
+        Ok(row.value.map(|value| Document { key, value, stamp: row.stamp }))
+    }
+
+    /// A row as a scan comes upon it: the end of its key and its first part.
+    pub(super) fn checked_row(&self, collection: &Collection, key: &[u8], head: &[u8]) -> Result<(Key, Row), StoreError> {
         let key = std::str::from_utf8(key).ok().and_then(|key| Key::new(key).ok());
         let key = key.ok_or_else(|| StoreError::Corrupt("a row's key is not text".into()))?;
         let row = self.finish_row(collection, &key, head)?;
-        Ok(row.value.map(|value| Document { key, value, stamp: row.stamp }))
+        Ok((key, row))
     }
 
     fn list_records(&self, collection: &Collection, query: &ListQuery, page: &mut PageOfDocuments) -> Result<(), StoreError> {

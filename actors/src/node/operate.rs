@@ -11,7 +11,7 @@ impl NodeHandle {
     /// # Errors
     /// [`DatasetError::Unknown`].
     pub async fn order(&self, dataset: &DatasetId, order: Order) -> Result<(), DatasetError> {
-        self.find(dataset)?.order(order).await;
+        self.actors(dataset)?.order(order).await;
         Ok(())
     }
 
@@ -20,7 +20,7 @@ impl NodeHandle {
     /// # Errors
     /// [`DatasetError::Unknown`].
     pub fn set_aside(&self, dataset: &DatasetId) -> Result<Vec<SetAside>, DatasetError> {
-        Ok(self.find(dataset)?.set_aside())
+        Ok(self.actors(dataset)?.set_aside())
     }
 
     /// Deletes for ever what was set aside under a name.
@@ -28,6 +28,6 @@ impl NodeHandle {
     /// # Errors
     /// [`DatasetError::Unknown`]; inside, why it could not be deleted.
     pub async fn drop_aside(&self, dataset: &DatasetId, name: String) -> Result<Result<(), DropAsideError>, DatasetError> {
-        Ok(self.find(dataset)?.drop_aside(name).await)
+        Ok(self.actors(dataset)?.drop_aside(name).await)
     }
 }

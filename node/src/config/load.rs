@@ -25,14 +25,24 @@ pub fn load(file: Option<&Path>) -> Result<Page, ConfigError> {
     })
 }
 
+/// Reads `file` if there is one, and no environment: that belongs to the application that embeds the node.
+pub fn load_file(file: Option<&Path>) -> Result<Page, ConfigError> {
+    let source = file.map_or_else(String::new, |file| file.display().to_string());
+    written(file)?.extract().map_err(|error| sentence(error, &source))
+}
+
 /// `file` and the environment over it, unread.
 pub(super) fn layers(file: Option<&Path>) -> Result<Figment, ConfigError> {
+    Ok(written(file)?.merge(Env::prefixed(ENV_PREFIX).split(ENV_LEVEL)))
+}
+
+fn written(file: Option<&Path>) -> Result<Figment, ConfigError> {
     let text = match file {
         None => String::new(),
         Some(file) => std::fs::read_to_string(file)
             .map_err(|error| ConfigError(format!("can't read the configuration {}: {error}", file.display())))?,
     };
-    Ok(Figment::from(Toml::string(&text)).merge(Env::prefixed(ENV_PREFIX).split(ENV_LEVEL)))
+    Ok(Figment::from(Toml::string(&text)))
 }
 
 /// Reads a page from text alone, as a file is read.

@@ -25,7 +25,6 @@ pub fn refuse_in_dataset(name: &str, dataset: &DatasetPage) -> Result<(), Config
         ("sync.max_entries_per_cycle", sync.max_entries_per_cycle != default.max_entries_per_cycle),
         ("sync.bandwidth_max", sync.bandwidth_max != default.bandwidth_max),
         ("sync.weight", sync.weight != default.weight),
-        ("sync.maintenance_interval", sync.maintenance_interval != default.maintenance_interval),
     ];
     refuse_first(&format!("datasets.{name}."), &settings)
 }

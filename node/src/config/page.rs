@@ -258,6 +258,7 @@ pub struct SyncPage {
     pub bandwidth_max: Bandwidth,
     /// Share when datasets compete.
     pub weight: u32,
+    /// Between two slices of the audit of rows.
     #[serde(deserialize_with = "span", serialize_with = "as_span")]
     pub maintenance_interval: Duration,
 }

@@ -12,12 +12,13 @@ use anabranch_protocol::replica::{Expected, Written};
 use anabranch_protocol::token::Token;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
 use super::problem::Problem;
 
 /// The answer to a write.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct WrittenPage {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -64,10 +65,15 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Longest wait; a client that needs more asks again.
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
-struct WriteQuery {
+pub struct WriteQuery {
+    /// `local` (durable here), `all` (at every enrolled peer), or on how many other nodes.
+    #[param(pattern = "^(local|all|[1-9][0-9]{0,3})$")]
     ack: Option<String>,
+    /// How long to wait for that; 5000 where it is left out.
+    #[param(maximum = 300000)]
     timeout_ms: Option<u64>,
 }
 
@@ -81,11 +87,14 @@ pub struct WriteOptions {
 }
 
 /// The wait that a read's query asks for.
-#[derive(Debug, Default, serde::Deserialize)]
+#[derive(Debug, Default, serde::Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct Wait {
-    /// A token.
+    /// The token of a write that has to be in the answer.
     pub after: Option<String>,
+    /// How long to wait for it; 5000 where it is left out.
+    #[param(maximum = 300000)]
     pub timeout_ms: Option<u64>,
 }
 
@@ -189,9 +198,10 @@ pub async fn receipt(
 
 /// Waits for the write that a read comes after, if it names one.
 pub async fn wait_for_write(api: &Api, dataset: &DatasetId, collection: &Collection, wait: &Wait) -> Result<(), Problem> {
+    let patience = patience(wait.timeout_ms)?;
     let Some(after) = &wait.after else { return Ok(()) };
     let token: Token = after.parse().map_err(|error| Problem::bad_request(format!("`after`: {error}")))?;
-    let arrived = api.node.arrived(dataset, collection, token, patience(wait.timeout_ms)?).await;
+    let arrived = api.node.arrived(dataset, collection, token, patience).await;
     arrived.map_err(|error| Problem::of_wait(&error, dataset))
 }
 

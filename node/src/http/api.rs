@@ -11,7 +11,6 @@ use anabranch_protocol::replica::{WriteRequest, Written};
 use anabranch_protocol::wire::Kind;
 use tokio::sync::watch;
 
-use super::NodePage;
 use super::body::BodyBudget;
 use super::problem::Problem;
 use crate::config::HealthLimits;
@@ -19,6 +18,7 @@ use crate::disk::Disk;
 use crate::hosting::Hosting;
 use crate::metrics::Metrics;
 use crate::network::Network;
+use crate::node::NodePage;
 use crate::seen::Seen;
 
 /// The node as HTTP sees it.
@@ -62,14 +62,7 @@ impl Api {
     /// The body of `GET /v1/node`.
     #[must_use]
     pub fn node_page(&self) -> NodePage {
-        NodePage {
-            peer_id: self.node.peer_id().to_string(),
-            version: env!("CARGO_PKG_VERSION"),
-            listen: self.network.listen_addresses(),
-            http: self.addr.to_string(),
-            data_dir: self.data_dir.display().to_string(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-        }
+        NodePage::of(&self.node, &*self.network, Some(self.addr.to_string()), &self.data_dir, self.started)
     }
 
     /// What is seen of the node now.

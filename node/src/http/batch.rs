@@ -8,11 +8,18 @@ use actix_web::{HttpRequest, HttpResponse};
 use anabranch_actors::api::WriteError;
 use anabranch_protocol::replica::{WriteRefusal, WriteRequest};
 
-use super::answer::{WrittenPage, receipt, unconditional_write};
-use super::ops::{OpError, OpReader, SentOp};
+use super::answer::{WriteQuery, WrittenPage, receipt, unconditional_write};
+use super::ops::{OpError, OpReader, SentOp, WriteObject};
 use super::problem::Problem;
 use super::{Api, body, target};
 
+/// Several writes in one commit: all of them or none.
+#[utoipa::path(
+    post, path = "/v1/datasets/{d}/batch", tag = "documents",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), WriteQuery),
+    request_body(content = Vec<WriteObject>),
+    responses((status = 200, body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
+)]
 pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let body = body::read(&request, &mut payload, body::BATCH_BODY_MAX, &api.bodies).await?;
     let options = unconditional_write(&request)?;

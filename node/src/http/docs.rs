@@ -10,10 +10,19 @@ use anabranch_protocol::replica::{Op, WriteOp, WriteRequest, Written};
 use anabranch_protocol::value::{Value, decode};
 use anabranch_protocol::wire::Kind;
 
-use super::answer::{WrittenPage, etag, expectation, is_known, receipt, unconditional_write, wait_as_asked, write_options};
+use super::answer::{
+    Wait, WriteQuery, WrittenPage, etag, expectation, is_known, receipt, unconditional_write, wait_as_asked, write_options,
+};
 use super::problem::Problem;
 use super::{Api, body, target};
 
+/// Writes a document, whether there was one or not.
+#[utoipa::path(
+    put, path = "/v1/datasets/{d}/collections/{c}/docs/{key}", tag = "documents",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), WriteQuery, ("If-Match" = Option<String>, Header, description = "`*`, or entity tags: only if the document has one of them"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no document")),
+    request_body(content = serde_json::Value, description = "The document: any JSON value"),
+    responses((status = 200, description = "Replaced", body = WrittenPage), (status = 201, description = "Created", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
+)]
 pub async fn put(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let body = body::read(&request, &mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
     let place = Place::of(&request, &api)?;
@@ -23,6 +32,13 @@ pub async fn put(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> 
     Ok(WrittenPage::new(&written, &confirmed).respond(status))
 }
 
+/// Writes a document, or a record, under a key that the node chooses.
+#[utoipa::path(
+    post, path = "/v1/datasets/{d}/collections/{c}/docs", tag = "documents",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), WriteQuery),
+    request_body(content = serde_json::Value, description = "The document: any JSON value"),
+    responses((status = 201, description = "Created; `key` says where", body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
+)]
 pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let body = body::read(&request, &mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
     let place = Place::of(&request, &api)?;
@@ -36,6 +52,13 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
     Ok(WrittenPage::with_key(&written, &confirmed).respond(StatusCode::CREATED))
 }
 
+/// Changes fields of a document (RFC 7396).
+#[utoipa::path(
+    patch, path = "/v1/datasets/{d}/collections/{c}/docs/{key}", tag = "documents",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), WriteQuery, ("If-Match" = Option<String>, Header, description = "`*`, or entity tags: only if the document has one of them"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no document")),
+    request_body(content = serde_json::Value, description = "The document: any JSON value"),
+    responses((status = 200, body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
+)]
 pub async fn patch(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let body = body::read(&request, &mut payload, body::VALUE_BODY_MAX, &api.bodies).await?;
     let place = Place::of(&request, &api)?;
@@ -44,6 +67,12 @@ pub async fn patch(request: HttpRequest, api: Data<Api>, mut payload: Payload) -
     Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
 }
 
+/// Deletes a document that is there.
+#[utoipa::path(
+    delete, path = "/v1/datasets/{d}/collections/{c}/docs/{key}", tag = "documents",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), WriteQuery, ("If-Match" = Option<String>, Header, description = "`*`, or entity tags: only if the document has one of them"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no document")),
+    responses((status = 200, body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
+)]
 pub async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let place = Place::of(&request, &api)?;
     let op = Op::Delete { key: target::key(&request)?, must_exist: true };
@@ -51,6 +80,12 @@ pub async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse
     Ok(WrittenPage::new(&written, &confirmed).respond(StatusCode::OK))
 }
 
+/// The document itself; its stamp is the entity tag.
+#[utoipa::path(
+    get, path = "/v1/datasets/{d}/collections/{c}/docs/{key}", tag = "documents",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), Wait, ("If-None-Match" = Option<String>, Header, description = "Entity tags that the client has")),
+    responses((status = 200, body = serde_json::Value, headers(("ETag" = String, description = "The stamp"))), (status = 304, description = "The client has it")),
+)]
 pub async fn get(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let dataset = target::dataset(&request)?;
     api.kind(&dataset)?;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::problem::Problem;
@@ -14,10 +15,28 @@ use crate::health::Health;
 /// How long a health check waits for datasets; that one does not answer is an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How the node is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HealthPage {
+    /// `healthy`, `degraded` or `unhealthy`.
+    health: &'static str,
+    why: Vec<String>,
+}
+
+/// How the node is: `healthy`, `degraded` or `unhealthy`, and why. The process runs if it is answered.
+#[utoipa::path(
+    get, path = "/healthz", tag = "node",
+    responses((status = 200, body = HealthPage)),
+)]
 pub async fn alive(api: Data<Api>) -> HttpResponse {
     page(&ask(&api).await)
 }
 
+/// Whether every enabled dataset runs.
+#[utoipa::path(
+    get, path = "/readyz", tag = "node",
+    responses((status = 200, body = HealthPage), (status = 503, description = "Not every dataset runs", body = serde_json::Value, content_type = "application/problem+json")),
+)]
 pub async fn ready(api: Data<Api>) -> Result<HttpResponse, Problem> {
     let health = ask(&api).await;
     if health.not_running.is_empty() {
@@ -36,5 +55,5 @@ async fn ask(api: &Api) -> Health {
 }
 
 fn page(health: &Health) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "health": health.condition.as_str(), "why": health.why }))
+    HttpResponse::Ok().json(HealthPage { health: health.condition.as_str(), why: health.why.clone() })
 }

@@ -23,8 +23,8 @@ use tokio::sync::watch;
 
 use self::group::Group;
 use self::lines::{LineError, Lines};
-use self::window::{Tally, Window, WriteFailure};
-use super::answer::{WriteOptions, receipt, unconditional_write};
+use self::window::{Tally, TallyPage, Window, WriteFailure};
+use super::answer::{WriteOptions, WriteQuery, receipt, unconditional_write};
 use super::ops::{OpReader, SentOp};
 use super::problem::Problem;
 use super::{Api, body, target};
@@ -32,6 +32,13 @@ use super::{Api, body, target};
 /// When a client whose stream was cut by a stop may try again.
 const RESTART_TAKES: Duration = Duration::from_secs(5);
 
+/// A stream of writes, one JSON object a line. A bad line ends it; the lines before it stand.
+#[utoipa::path(
+    post, path = "/v1/datasets/{d}/ingest", tag = "documents",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), WriteQuery),
+    request_body(content = Option<String>, content_type = "application/x-ndjson", description = "One object of a batch a line"),
+    responses((status = 200, body = TallyPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = TallyPage), (status = 422, description = "A line can not be written", body = serde_json::Value, content_type = "application/problem+json")),
+)]
 pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {
     let opened = open(&request, &api);
     let (dataset, kind, options) = match opened {

@@ -7,6 +7,7 @@ use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::value::Value;
 use anabranch_protocol::wire::Kind;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::answer::{Wait, query, wait_for_write};
 use super::problem::Problem;
@@ -15,33 +16,49 @@ use super::{Api, docs, target};
 const LIMIT_DEFAULT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields, default)]
-struct Query {
+pub struct Query {
+    /// Only keys that begin so.
     prefix: String,
+    /// Where the page begins: the `next` of the page before.
     after: Option<String>,
+    /// Most documents; 100 where it is left out, never more than 1000.
+    #[param(minimum = 1)]
     limit: Option<usize>,
+    /// For `append` datasets: records from this time on, RFC 3339 or milliseconds since 1970.
     from: Option<String>,
+    /// For `append` datasets: records before this time.
     to: Option<String>,
     /// The write that the page has to have in it. `after` is where the page begins.
     after_token: Option<String>,
+    /// How long to wait for that write; 5000 where it is left out.
+    #[param(maximum = 300000)]
     timeout_ms: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Page {
-    docs: Vec<Row>,
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page {
+    docs: Vec<DocumentRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Row {
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DocumentRow {
     key: String,
+    #[schema(value_type = serde_json::Value)]
     value: Value,
     stamp: String,
 }
 
+/// Documents in key order.
+#[utoipa::path(
+    get, path = "/v1/datasets/{d}/collections/{c}/docs", tag = "documents",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), Query),
+    responses((status = 200, body = Page)),
+)]
 pub async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let dataset = target::dataset(&request)?;
     let kind = api.kind(&dataset)?;
@@ -52,7 +69,7 @@ pub async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, 
     let mut rows = Vec::with_capacity(listing.documents.len());
     for document in listing.documents {
         let value = docs::json(&document.value, &dataset)?;
-        rows.push(Row { key: document.key.to_string(), value, stamp: document.stamp.to_string() });
+        rows.push(DocumentRow { key: document.key.to_string(), value, stamp: document.stamp.to_string() });
     }
     Ok(HttpResponse::Ok().json(Page { docs: rows, next: listing.next }))
 }

@@ -10,6 +10,8 @@ use actix_web::web::Data;
 use super::Api;
 use super::problem::Problem;
 
+/// Prometheus text; `docs/metrics.md` names every series.
+#[utoipa::path(get, path = "/metrics", tag = "node", responses((status = 200, body = String, content_type = "text/plain")))]
 pub async fn show(api: Data<Api>) -> Result<HttpResponse, Problem> {
     let page = api.metrics.page(&api).await.map_err(|error| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no-metrics", "The metrics can't be shown", error.to_string())

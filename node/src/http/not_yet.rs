@@ -13,7 +13,9 @@ pub async fn no_such_path(request: HttpRequest) -> Result<HttpResponse, Problem>
     Err(Problem::not_found(format!("the API has no {}", request.path())))
 }
 
-pub async fn no_such_method(request: HttpRequest) -> Result<HttpResponse, Problem> {
+/// RFC 9110, 15.5.6: 405 says what is allowed.
+pub async fn no_such_method(request: HttpRequest, allowed: String) -> Result<HttpResponse, Problem> {
     let detail = format!("{} takes no {}", request.path(), request.method());
-    Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Not for this path", detail))
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Not for this path", detail);
+    Err(problem.allowing(allowed))
 }

@@ -6,18 +6,25 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use anabranch_actors::api::{DropAsideError, Order, SetAside};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::{Api, target};
 
 /// A damaged store that was set aside.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct AsideRow {
     name: String,
     path: String,
     at: String,
     reason: String,
+}
+
+/// What an order comes to.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ordered {
+    dataset_id: String,
+    now: &'static str,
 }
 
 impl From<SetAside> for AsideRow {
@@ -26,26 +33,49 @@ impl From<SetAside> for AsideRow {
     }
 }
 
+/// Closes a dataset and opens it again.
+#[utoipa::path(
+    post, path = "/v1/datasets/{d}/restart", tag = "datasets",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    responses((status = 202, body = Ordered)),
+)]
 pub async fn restart(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     order(&request, &api, Order::Restart, "restarting").await
 }
 
 /// A pause is a state of the running process: the next start of the node runs the dataset again.
+#[utoipa::path(
+    post, path = "/v1/datasets/{d}/pause", tag = "datasets",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    responses((status = 202, body = Ordered)),
+)]
 pub async fn pause(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     order(&request, &api, Order::Pause, "paused; it runs again when it is resumed or the node starts again").await
 }
 
+/// Lets a paused dataset run.
+#[utoipa::path(
+    post, path = "/v1/datasets/{d}/resume", tag = "datasets",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    responses((status = 202, body = Ordered)),
+)]
 pub async fn resume(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     order(&request, &api, Order::Resume, "running, or about to").await
 }
 
-async fn order(request: &HttpRequest, api: &Api, order: Order, now: &str) -> Result<HttpResponse, Problem> {
+async fn order(request: &HttpRequest, api: &Api, order: Order, now: &'static str) -> Result<HttpResponse, Problem> {
     let dataset = target::dataset(request)?;
     api.kind(&dataset)?;
     api.node.order(&dataset, order).await.map_err(|error| Problem::of_dataset(&error))?;
-    Ok(HttpResponse::Accepted().json(json!({ "dataset_id": dataset.as_str(), "now": now })))
+    Ok(HttpResponse::Accepted().json(Ordered { dataset_id: dataset.to_string(), now }))
 }
 
+/// Damaged stores that were set aside.
+#[utoipa::path(
+    get, path = "/v1/datasets/{d}/aside", tag = "datasets",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary")),
+    responses((status = 200, body = Vec<AsideRow>)),
+)]
 pub async fn list_aside(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let dataset = target::dataset(&request)?;
     api.kind(&dataset)?;
@@ -53,6 +83,12 @@ pub async fn list_aside(request: HttpRequest, api: Data<Api>) -> Result<HttpResp
     Ok(HttpResponse::Ok().json(rows.into_iter().map(AsideRow::from).collect::<Vec<_>>()))
 }
 
+/// Deletes what was set aside.
+#[utoipa::path(
+    delete, path = "/v1/datasets/{d}/aside/{name}", tag = "datasets",
+    params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9_-]{0,63}$", example = "primary"), ("name" = String, Path, description = "As it is listed")),
+    responses((status = 204, description = "Deleted")),
+)]
 pub async fn drop_aside(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let dataset = target::dataset(&request)?;
     api.kind(&dataset)?;

@@ -9,6 +9,19 @@ use anabranch_protocol::value::Value;
 use anabranch_protocol::wire::Kind;
 use serde::{Deserialize, Deserializer};
 
+/// A write of a batch or an ingest line, for those who read the API's description.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "it is read as `SentOp`, which borrows; this is its shape")]
+#[schema(as = Write)]
+pub struct WriteObject {
+    op: OpName,
+    collection: String,
+    /// Not for `append`, where the node chooses it.
+    key: Option<String>,
+    /// Not for `delete`.
+    value: Option<serde_json::Value>,
+}
+
 /// One write as it is sent. Unknown members are refused: who sends them counts on them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,7 +36,7 @@ pub struct SentOp<'a> {
     value: Option<Value>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum OpName {
     Put,

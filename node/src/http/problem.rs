@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::header::{ALLOW, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use anabranch_actors::api::{AfterError, DatasetError, RegistrationError, WriteError};
 use anabranch_protocol::id::{DatasetId, NameError};
@@ -28,13 +28,15 @@ struct Details {
     detail: String,
     dataset: Option<DatasetId>,
     retry_after: Option<Duration>,
+    /// The methods that the path takes.
+    allow: Option<String>,
     more: Map<String, Json>,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, name: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self(Box::new(Details { status, name, title, detail, dataset: None, retry_after: None, more: Map::new() }))
+        Self(Box::new(Details { status, name, title, detail, dataset: None, retry_after: None, allow: None, more: Map::new() }))
     }
 
     /// The request is malformed; nothing was written.
@@ -172,6 +174,13 @@ impl Problem {
         self
     }
 
+    /// Names the methods that are.
+    #[must_use]
+    pub fn allowing(mut self, methods: String) -> Self {
+        self.0.allow = Some(methods);
+        self
+    }
+
     /// Another member of the problem details.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Json>) -> Self {
@@ -191,6 +200,9 @@ impl Problem {
             // Whole seconds, rounded up: zero would invite a storm.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             response.insert_header((RETRY_AFTER, seconds.max(1).to_string()));
+        }
+        if let Some(methods) = &self.0.allow {
+            response.insert_header((ALLOW, methods.as_str()));
         }
         response.body(self.body(dataset).to_string())
     }

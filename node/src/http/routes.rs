@@ -1,48 +1,79 @@
 //! Every path of the API in one table.
 
+use actix_web::Route;
 use actix_web::web::{ServiceConfig, delete, get, patch, post, put, resource, to};
-use actix_web::{Resource, Route};
 
 use super::not_yet::{no_such_method, no_such_path, not_yet};
-use super::{batch, collections, datasets, docs, health, ingest, list, metrics, node_page, operate, peers};
+use super::{batch, collections, datasets, docs, health, ingest, list, metrics, node_page, openapi, operate, peers};
+
+/// A path, and the methods it takes.
+type Row = (&'static str, Vec<(&'static str, Route)>);
+
+/// What this version serves.
+fn table() -> Vec<Row> {
+    vec![
+        ("/healthz", vec![("GET", get().to(health::alive))]),
+        ("/readyz", vec![("GET", get().to(health::ready))]),
+        ("/metrics", vec![("GET", get().to(metrics::show))]),
+        ("/openapi.json", vec![("GET", get().to(openapi::show))]),
+        ("/v1/node", vec![("GET", get().to(node_page::show))]),
+        ("/v1/peers", vec![("GET", get().to(peers::list)), ("POST", post().to(peers::dial))]),
+        ("/v1/datasets", vec![("GET", get().to(datasets::list)), ("POST", post().to(datasets::create))]),
+        ("/v1/datasets/{d}", vec![("GET", get().to(datasets::show)), ("DELETE", delete().to(datasets::delete))]),
+        ("/v1/datasets/{d}/restart", vec![("POST", post().to(operate::restart))]),
+        ("/v1/datasets/{d}/pause", vec![("POST", post().to(operate::pause))]),
+        ("/v1/datasets/{d}/resume", vec![("POST", post().to(operate::resume))]),
+        ("/v1/datasets/{d}/aside", vec![("GET", get().to(operate::list_aside))]),
+        ("/v1/datasets/{d}/aside/{name}", vec![("DELETE", delete().to(operate::drop_aside))]),
+        ("/v1/datasets/{d}/batch", vec![("POST", post().to(batch::post))]),
+        ("/v1/datasets/{d}/ingest", vec![("POST", post().to(ingest::post))]),
+        ("/v1/datasets/{d}/collections", vec![("GET", get().to(collections::list))]),
+        (
+            "/v1/datasets/{d}/collections/{c}",
+            vec![("PUT", put().to(collections::register)), ("DELETE", delete().to(collections::unregister))],
+        ),
+        ("/v1/datasets/{d}/collections/{c}/docs", vec![("GET", get().to(list::list)), ("POST", post().to(docs::post))]),
+        // All that follows is the key, also nothing, which is refused in words.
+        (
+            "/v1/datasets/{d}/collections/{c}/docs/{key:.*}",
+            vec![
+                ("PUT", put().to(docs::put)),
+                ("GET", get().to(docs::get)),
+                ("PATCH", patch().to(docs::patch)),
+                ("DELETE", delete().to(docs::delete)),
+            ],
+        ),
+    ]
+}
+
+/// What later versions bring.
+fn later() -> Vec<Row> {
+    vec![
+        ("/v1/invites", vec![("POST", post().to(not_yet))]),
+        ("/v1/peers/{peer}", vec![("DELETE", delete().to(not_yet))]),
+        ("/v1/snapshot", vec![("GET", get().to(not_yet)), ("POST", post().to(not_yet))]),
+        ("/v1/datasets/{d}/budget", vec![("PATCH", patch().to(not_yet))]),
+        ("/v1/datasets/{d}/changes", vec![("GET", get().to(not_yet))]),
+        ("/v1/datasets/{d}/snapshot", vec![("GET", get().to(not_yet)), ("POST", post().to(not_yet))]),
+        ("/v1/datasets/{d}/collections/{c}/drop", vec![("POST", post().to(not_yet))]),
+        ("/v1/datasets/{d}/collections/{c}/truncate", vec![("POST", post().to(not_yet))]),
+        ("/v1/datasets/{d}/collections/{c}/rename", vec![("POST", post().to(not_yet))]),
+    ]
+}
 
 /// Adds the API's paths to an application.
 pub fn configure(app: &mut ServiceConfig) {
-    let mut path = |path: &str, routes: Vec<Route>| {
-        let with_routes = routes.into_iter().fold(resource(path), Resource::route);
-        app.service(with_routes.default_service(to(no_such_method)));
-    };
-    path("/healthz", vec![get().to(health::alive)]);
-    path("/readyz", vec![get().to(health::ready)]);
-    path("/metrics", vec![get().to(metrics::show)]);
-    path("/openapi.json", vec![get().to(not_yet)]);
-    path("/v1/node", vec![get().to(node_page::show)]);
-    path("/v1/invites", vec![post().to(not_yet)]);
-    path("/v1/peers", vec![get().to(peers::list), post().to(peers::dial)]);
-    path("/v1/peers/{peer}", vec![delete().to(not_yet)]);
-    path("/v1/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
-    path("/v1/datasets", vec![get().to(datasets::list), post().to(datasets::create)]);
-    path("/v1/datasets/{d}", vec![get().to(datasets::show), delete().to(datasets::delete)]);
-    path("/v1/datasets/{d}/restart", vec![post().to(operate::restart)]);
-    path("/v1/datasets/{d}/pause", vec![post().to(operate::pause)]);
-    path("/v1/datasets/{d}/resume", vec![post().to(operate::resume)]);
-    path("/v1/datasets/{d}/aside", vec![get().to(operate::list_aside)]);
-    path("/v1/datasets/{d}/aside/{name}", vec![delete().to(operate::drop_aside)]);
-    path("/v1/datasets/{d}/budget", vec![patch().to(not_yet)]);
-    path("/v1/datasets/{d}/batch", vec![post().to(batch::post)]);
-    path("/v1/datasets/{d}/ingest", vec![post().to(ingest::post)]);
-    path("/v1/datasets/{d}/changes", vec![get().to(not_yet)]);
-    path("/v1/datasets/{d}/snapshot", vec![get().to(not_yet), post().to(not_yet)]);
-    path("/v1/datasets/{d}/collections", vec![get().to(collections::list)]);
-    path("/v1/datasets/{d}/collections/{c}", vec![put().to(collections::register), delete().to(collections::unregister)]);
-    for action in ["drop", "truncate", "rename"] {
-        path(&format!("/v1/datasets/{{d}}/collections/{{c}}/{action}"), vec![post().to(not_yet)]);
+    for (path, routes) in table().into_iter().chain(later()) {
+        let allowed = routes.iter().map(|(method, _)| *method).collect::<Vec<_>>().join(", ");
+        let with_routes = routes.into_iter().fold(resource(path), |resource, (_, route)| resource.route(route));
+        app.service(with_routes.default_service(to(move |request| no_such_method(request, allowed.clone()))));
     }
-    path("/v1/datasets/{d}/collections/{c}/docs", vec![get().to(list::list), post().to(docs::post)]);
-    // All that follows is the key, also nothing, which is refused in words.
-    path(
-        "/v1/datasets/{d}/collections/{c}/docs/{key:.*}",
-        vec![put().to(docs::put), get().to(docs::get), patch().to(docs::patch), delete().to(docs::delete)],
-    );
     app.default_service(to(no_such_path));
+}
+
+/// `METHOD path` of all that this version serves, as OpenAPI writes paths.
+#[cfg(test)]
+pub(super) fn served() -> impl Iterator<Item = String> {
+    let method = |path: &'static str| move |(method, _): (&'static str, Route)| format!("{method} {}", path.replace(":.*", ""));
+    table().into_iter().flat_map(move |(path, routes)| routes.into_iter().map(method(path)))
 }

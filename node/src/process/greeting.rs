@@ -8,14 +8,14 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
 use crate::config::Config;
-use crate::http::NodePage;
+use crate::node::NodePage;
 
 /// The printout.
 #[must_use]
 pub fn text(config: &Config, page: &NodePage, program: &str) -> String {
     let mut lines = vec![format!("anabranch {}", page.version), format!("peer id    {}", page.peer_id)];
     lines.extend(page.listen.iter().map(|address| format!("listening  {address}")));
-    lines.push(format!("http       http://{}", page.http));
+    lines.extend(page.http.iter().map(|addr| format!("http       http://{addr}")));
     lines.push(format!("data       {}", page.data_dir));
     for (id, dataset) in &config.datasets {
         lines.push(format!("dataset    {id} ({}) replicates {}", dataset.kind, replicated(dataset)));

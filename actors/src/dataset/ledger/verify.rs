@@ -58,14 +58,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// Reads everything in a small store: the log from its first record, every chain, every index row, every document.
+    /// Reads everything in a small store: the log from its first record, every chain, every index row, every document. Whether it
+    /// was small enough.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] says what is damaged.
-    pub fn audit(&self) -> Result<(), StoreError> {
+    pub fn audit(&self) -> Result<bool, StoreError> {
         if self.store.size_bytes() > AUDIT_BYTES_MAX {
             tracing::debug!(bytes = self.store.size_bytes(), "the store is too large to be read as a whole at its open");
-            return Ok(());
+            return Ok(false);
         }
         let mut chains: BTreeMap<WriterId, (u64, Hash)> = BTreeMap::new();
         let mut tallies: BTreeMap<Collection, Tally> = BTreeMap::new();
@@ -102,7 +103,8 @@ impl Ledger {
         // An `append` dataset has rows of the reserved collection only.
         let has_rows = |collection: &Collection| settings.kind == Kind::Documents || collection.is_reserved();
         let mut of_rows = saved.tallies.iter().filter(|(collection, _)| has_rows(collection));
-        of_rows.try_for_each(|(collection, tally)| self.audit_rows(collection, tally))
+        of_rows.try_for_each(|(collection, tally)| self.audit_rows(collection, tally))?;
+        Ok(true)
     }
 
     fn audit_chain(&self, record: &Record, chains: &mut BTreeMap<WriterId, (u64, Hash)>) -> Result<(), StoreError> {

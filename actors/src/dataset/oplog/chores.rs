@@ -1,5 +1,5 @@
 //! Turns of the oplog that are neither local writes nor fresh commits: a collection is registered or unregistered, old commits
-//! come again with more sections, local rows are issued. They wait in a queue of their own and take turns with the others.
+//! come again with more sections, local rows are issued, rows are audited. They wait in a queue of their own and take turns with the others.
 
 use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
@@ -14,8 +14,8 @@ use crate::dataset::ledger::{Committed, Ledger, Widened};
 use crate::store::StoreError;
 
 /// What is left to do once those downstream were told.
-type Afterwards = Box<dyn FnOnce() + Send>;
-type Job = Box<dyn FnOnce(&mut Ledger, WallClock) -> Result<(Committed, Afterwards), StoreError> + Send>;
+pub(super) type Afterwards = Box<dyn FnOnce() + Send>;
+pub(super) type Job = Box<dyn FnOnce(&mut Ledger, WallClock) -> Result<(Committed, Afterwards), StoreError> + Send>;
 
 /// One such turn.
 pub(super) struct Chore(Job);
@@ -70,7 +70,7 @@ impl Oplog {
         true
     }
 
-    fn later(&mut self, job: Job, ctx: &mut Context<Self>) {
+    pub(super) fn later(&mut self, job: Job, ctx: &mut Context<Self>) {
         self.chores.push_back(Chore(job));
         self.next_turn(ctx);
     }

@@ -150,8 +150,17 @@ fn settings(engine: Arc<dyn StoreEngine>, plan: &FaultPlan, disk_patience: Durat
 }
 
 fn start(node: &NodeSettings, name: &str) -> DatasetHandle {
+    start_at_pace(node, name, Duration::from_secs(60))
+}
+
+fn start_at_pace(node: &NodeSettings, name: &str, maintenance_interval: Duration) -> DatasetHandle {
     let dataset = DatasetId::new(name).unwrap();
-    let sync = SyncSettings { announce_interval: Duration::ZERO, anti_entropy_interval: Duration::from_secs(1), max_peers: 8 };
+    let sync = SyncSettings {
+        announce_interval: Duration::ZERO,
+        anti_entropy_interval: Duration::from_secs(1),
+        max_peers: 8,
+        maintenance_interval,
+    };
     let settings = DatasetSettings {
         kind: Kind::Documents,
         registration: Registration::all(),
@@ -479,3 +488,5 @@ fn a_full_disk_is_read_takes_no_writes_and_needs_no_restart() {
         world.stop().await;
     });
 }
+
+mod audit;

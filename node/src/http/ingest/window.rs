@@ -9,6 +9,7 @@ use anabranch_protocol::id::DatasetId;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use anabranch_protocol::token::Token;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::group::Group;
 
@@ -37,7 +38,7 @@ pub struct WriteFailure {
 }
 
 /// The answer to a stream.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct TallyPage {
     pub accepted: u64,
     pub commits: u64,
