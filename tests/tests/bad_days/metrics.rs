@@ -137,7 +137,8 @@ fn a_scrape_waits_for_no_dataset_that_is_stuck() {
     let names: Vec<String> = (0..63).map(|n| format!("d-{n}=*")).collect();
     let datasets = names.iter().map(String::as_str).chain(["stuck=*"]).flat_map(|name| ["--dataset", name]);
     let arguments: Vec<&str> = datasets.collect();
-    let node = place.faulty_node("node", 0).arguments(&arguments).start();
+    // Its disk is never given up while this test runs.
+    let node = place.faulty_node("node", 0).environment("TEST_DISK_PATIENCE", "600000").arguments(&arguments).start();
     let path = "/v1/datasets/stuck/collections/c/docs/k";
     assert_eq!(node.ask("PUT", path, "1").0, 201);
     let of = |page: &Page, what: &str| page.get(&format!("anabranch_dataset_{what}{{dataset=\"stuck\"}}"));
@@ -147,8 +148,9 @@ fn a_scrape_waits_for_no_dataset_that_is_stuck() {
     place.faults_taken("node");
     let page = std::thread::scope(|scope| {
         let write = scope.spawn(|| node.send("PUT", "/v1/datasets/stuck/collections/c/docs/hangs", "1"));
-        // It hangs for as long as the plan says so, which is longer than any scrape: those that end meanwhile did not wait for it.
+        // It hangs for as long as the plan says so: a scrape that is answered meanwhile did not wait for it.
         let page = wait_for("it is stuck", || Some(Page::of(&node)).filter(|page| of(page, "answered") == 0.0));
+        assert!(!write.is_finished(), "it still hangs");
         place.set_faults("node", "");
         assert!(write.join().expect("a client").is_ok());
         page
