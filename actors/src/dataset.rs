@@ -46,3 +46,4 @@ pub mod ticket;
 pub mod view;
 
 pub use handle::DatasetHandle;
+pub(crate) use room::has_room;

@@ -7,6 +7,7 @@ pub mod api;
 pub mod dataset;
 pub mod node;
 pub mod probe;
+pub mod runtime;
 pub mod store;
 pub mod transport;
 pub mod typed;

@@ -40,6 +40,7 @@ use crate::api::{
 };
 use crate::dataset::DatasetHandle;
 use crate::probe::Probe;
+use crate::runtime::Runtime;
 use crate::store::StoreEngine;
 use crate::transport::{SharedTransport, TransportEvent};
 
@@ -72,6 +73,8 @@ pub struct NodeSettings {
     pub engine: Arc<dyn StoreEngine>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// Where everything runs: [`Runtime::Threads`] outside of simulations.
+    pub runtime: Runtime,
     /// How long a call to the disk may take until its dataset is given up for as long as the disk hangs. It is about hanging, not
     /// about being slow: [`DISK_PATIENCE`] outside of tests.
     pub disk_patience: Duration,

@@ -18,6 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dataset::has_room;
+
 #[cfg(test)]
 mod contract;
 pub mod fault;
@@ -71,6 +73,10 @@ pub type Visitor<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
 pub trait StoreEngine: Send + Sync + fmt::Debug {
     /// Opens or creates the store in `dir`, using at most about `cache_bytes` of memory for its cache.
     fn open(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Store>, OpenError>;
+    /// Whether there is room again on the disk under `dir` for what an open store writes. Blocks.
+    fn has_room(&self, dir: &Path) -> bool {
+        has_room(dir)
+    }
 }
 
 /// How long opening the store in `dir` may take before it counts as damaged: damage can make an engine spin for ever.

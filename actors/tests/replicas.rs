@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anabranch_actors::api::{LineageSetting, ListQuery, PeerState, WriteError};
 use anabranch_actors::node::{AccessSettings, Clock, DatasetSettings, NodeHandle, NodeSettings, SyncSettings};
+use anabranch_actors::runtime::Runtime;
 use anabranch_actors::store::{FaultEngine, FaultPlan, MemoryEngine, OpenError, Store, StoreEngine};
 use anabranch_actors::transport::{Class, EventSender, Transport, TransportError, TransportEvent};
 use anabranch_protocol::access::Peers;
@@ -220,6 +221,7 @@ fn start_with(
     let identity = Identity::from_secret(&[seed; 32]);
     let peer = identity.peer();
     let settings = NodeSettings {
+        runtime: Runtime::Threads,
         identity,
         incarnation: Incarnation([seed; 16]),
         data_dir: PathBuf::from("/nowhere"),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anabranch_actors::node::{Clock, DISK_PATIENCE, NodeHandle, NodeSettings};
 use anabranch_actors::probe::Probe;
+use anabranch_actors::runtime::Runtime;
 use anabranch_actors::store::{SledEngine, StoreEngine};
 use anabranch_actors::transport::TransportEvent;
 use anabranch_protocol::hlc::WallClock;
@@ -205,6 +206,7 @@ impl NodeBuilder {
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let network = start_network(&config, &key, &data_dir, peering.disabled(), events).await?;
         let settings = NodeSettings {
+            runtime: Runtime::Threads,
             identity: key.identity(),
             incarnation,
             data_dir: data_dir.path().to_owned(),

@@ -1,4 +1,19 @@
-//! Seeded worlds for Anabranch. The multi-node harness comes with an issue of its own; what is here now are the benchmarks
-//! (`cargo run --release -p anabranch-simulations -- --help`), which measure real nodes beside a bare loop on the same store.
+//! Seeded worlds for Anabranch: the shipped actors under virtual time, with a simulated network and disk, every fault, an oracle and
+//! invariants (`docs/simulation.md`); and benchmarks, which measure real nodes beside a bare loop on the same store.
 
 pub mod bench;
+pub mod clock;
+pub mod disk;
+pub mod faults;
+pub mod hostile;
+pub mod invariants;
+pub mod network;
+pub mod node;
+pub mod options;
+pub mod oracle;
+pub mod rng;
+pub mod scenarios;
+pub mod sometimes;
+pub mod trace;
+pub mod workload;
+pub mod world;

@@ -8,10 +8,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anabranch_protocol::id::DatasetId;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 /// File with the reason, in a directory that was, or is to be, set aside.
 pub(super) const NOTE: &str = "set-aside.json";

@@ -24,6 +24,7 @@ use super::supervisor::{CLOSE_TIMEOUT, DiskHangs, Gate, Open, Order, Running, Sh
 use super::ticket::{Outcome, Ticket};
 use super::view::View;
 use crate::api::{DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError};
+use crate::runtime::Place;
 use crate::store::StoreError;
 
 /// Payload of writes that may wait, in KiB.
@@ -54,17 +55,17 @@ pub struct DatasetHandle {
     waiting: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     reads_waiting: Arc<Semaphore>,
-    arbiter: ArbiterHandle,
+    place: Place,
 }
 
 impl DatasetHandle {
     /// Starts the supervisor on an arbiter of its own; the store is opened with the first message.
     pub(crate) fn start(context: SupervisorContext) -> Self {
-        let arbiter = Arbiter::new().handle();
+        let place = context.node.runtime.place();
         let span = span::of(&context.dataset);
-        arbiter.spawn_fn(move || span::enter_thread(span));
+        place.on_own_thread(move || span::enter_thread(span));
         let life = Life::new();
-        let supervisor = keep(context.clone(), life.clone(), &arbiter);
+        let supervisor = keep(context.clone(), life.clone(), &place);
         Self {
             context,
             gate: life.gate(),
@@ -73,7 +74,7 @@ impl DatasetHandle {
             waiting: Arc::new(Semaphore::new(WAITING_KIB_MAX as usize)),
             reads: Arc::new(Semaphore::new(READS_MAX)),
             reads_waiting: Arc::new(Semaphore::new(READS_WAITING_MAX)),
-            arbiter,
+            place,
         }
     }
 
@@ -231,14 +232,15 @@ impl DatasetHandle {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn gate(&self) -> watch::Receiver<Gate> {
+    /// What callers see of it, now and later.
+    #[must_use]
+    pub fn gate(&self) -> watch::Receiver<Gate> {
         self.gate.clone()
     }
 
     #[cfg(test)]
-    pub(super) fn arbiter(&self) -> &ArbiterHandle {
-        &self.arbiter
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What is set aside of the dataset, as last seen.
@@ -253,7 +255,7 @@ impl DatasetHandle {
     /// [`DropAsideError`].
     pub async fn drop_aside(&self, name: String) -> Result<(), DropAsideError> {
         let asides = self.asides().clone();
-        let dropped = tokio::task::spawn_blocking(move || asides.drop_aside(&name)).await;
+        let dropped = self.context.blocking().run(move || asides.drop_aside(&name)).await;
         dropped.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
     }
 
@@ -300,7 +302,7 @@ impl DatasetHandle {
         let running = self.running().await?;
         let generation = running.generation;
         let span = span::of(self.dataset());
-        let done = tokio::task::spawn_blocking(move || {
+        let done = self.context.blocking().run(move || {
             let _permit = permit;
             span.in_scope(|| read(&running.view))
         });
@@ -357,7 +359,9 @@ impl DatasetHandle {
         self.sample(STATUS_TIMEOUT).await.info
     }
 
-    pub(super) fn restarts(&self) -> u64 {
+    /// How often its children were rebuilt since the node started.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
         self.life.restarts()
     }
 
@@ -366,7 +370,8 @@ impl DatasetHandle {
     }
 
     /// What callers of this node wait for.
-    pub(super) fn waiting(&self) -> Waiting {
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
         Waiting {
             write_kib: (WAITING_KIB_MAX as usize).saturating_sub(self.waiting.available_permits()) as u64,
             reads: READS_WAITING_MAX.saturating_sub(self.reads_waiting.available_permits()) as u64,
@@ -420,12 +425,12 @@ impl DatasetHandle {
             }
         }
         let (done, left) = oneshot::channel();
-        self.arbiter.spawn_fn(move || {
+        self.place.on_own_thread(move || {
             span::leave_thread();
             let _ = done.send(());
         });
         let _ = tokio::time::timeout(STATUS_TIMEOUT, left).await;
-        self.arbiter.stop();
+        self.place.stop();
     }
 }
 

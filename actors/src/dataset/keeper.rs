@@ -10,6 +10,7 @@ use super::death_watch::Probed;
 use super::life::Life;
 use super::supervisor::{DatasetSupervisor, Gate, SupervisorContext};
 use crate::probe::{Moment, ProbedActor, Role};
+use crate::runtime::Place;
 
 const PANICKED: &str = "its supervisor panicked";
 
@@ -40,15 +41,14 @@ impl Drop for SupervisorWatch {
     }
 }
 
-/// Starts a supervisor, and another one whenever it ends, on `arbiter`.
-pub(super) fn keep(context: SupervisorContext, life: Arc<Life>, arbiter: &ArbiterHandle) -> CurrentSupervisor {
+/// Starts a supervisor, and another one whenever it ends, at `place`.
+pub(super) fn keep(context: SupervisorContext, life: Arc<Life>, place: &Place) -> CurrentSupervisor {
     // One message for each supervisor that ends, and the budget bounds those.
     let (ended, ends) = mpsc::unbounded_channel();
     let keeper = Keeper { context, life, ended };
-    let first = keeper.supervisor();
-    let first = DatasetSupervisor::start_in_arbiter(arbiter, |_| first);
+    let first = place.start(keeper.supervisor());
     let (current, supervisor) = watch::channel(first);
-    arbiter.spawn(keeper.run(ends, current));
+    place.spawn(keeper.run(ends, current));
     supervisor
 }
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_protocol::id::Lineage;
 use anabranch_protocol::replica::ReplicaSettings;
@@ -17,10 +17,10 @@ use super::layout;
 use super::ledger::{Ledger, LedgerError};
 use super::life::Life;
 use super::lineage::{self, LineageChoice};
-use super::oplog::fill_random;
 use super::overlay::Overlay;
 use super::room;
 use super::tenancy::Lease;
+use crate::runtime::{Runtime, Unreturned};
 use crate::store::{OPEN_LIMIT, OpenError, Store, StoreEngine, StoreError, open_limit};
 
 /// File that is written once a store holds what every store holds: from then on an empty one has lost it.
@@ -30,6 +30,7 @@ const BORN: &str = "born";
 #[derive(Debug)]
 pub(super) struct Opener {
     pub engine: Arc<dyn StoreEngine>,
+    pub runtime: Runtime,
     pub directory: PathBuf,
     pub cache_bytes: u64,
     pub settings: ReplicaSettings,
@@ -111,7 +112,8 @@ impl Opener {
         let open = || {
             let lineage = LineageChoice { remembered: lineage::recall(&self.directory), ..self.lineage };
             let settings = self.settings.clone();
-            let mut ledger = Ledger::open_as(self, &self.directory, self.cache_bytes, settings, &lineage, &mut fill_random)?;
+            let mut entropy = |bytes: &mut [u8]| self.runtime.fill_random(bytes);
+            let mut ledger = Ledger::open_as(self, &self.directory, self.cache_bytes, settings, &lineage, &mut entropy)?;
             ledger.check()?;
             ledger.compare_reached(&self.directory)?;
             self.audit(&mut ledger)?;
@@ -157,22 +159,21 @@ impl StoreEngine for Opener {
         let lease = lease.ok_or_else(|| OpenError::InUse(dir.display().to_string()))?;
         let born = dir.join(BORN).exists();
         let (engine, directory) = (self.engine.clone(), dir.to_owned());
-        let (done, outcome) = mpsc::sync_channel(1);
         let span = tracing::Span::current();
         let open = move || {
             let _in_dataset = span.entered();
-            let opened = catch_unwind(AssertUnwindSafe(|| engine.open(&directory, cache_bytes)));
-            // Nobody waits any more after the time limit; the store that came late is dropped here, and then the lease.
-            done.send(opened.map(|opened| (opened, lease)).map_err(|panic| panic_text(&*panic))).ok();
+            (engine.open(&directory, cache_bytes), lease)
         };
         let limit = open_limit(dir, OPEN_LIMIT);
-        let spawned = std::thread::Builder::new().name(format!("open-{}", self.settings.dataset)).spawn(open);
-        spawned.map_err(|error| OpenError::Io { dir: dir.display().to_string(), reason: error.to_string() })?;
-        let (store, lease) = match outcome.recv_timeout(limit) {
-            Ok(Ok((opened, lease))) => (opened?, lease),
-            Ok(Err(panic)) => return Err(corrupt(panic)),
-            Err(_) => return Err(corrupt(format!("it did not open within {limit:?}"))),
+        let (opened, lease) = match self.runtime.within(format!("open-{}", self.settings.dataset), limit, open) {
+            Ok(returned) => returned,
+            Err(Unreturned::Panicked(panic)) => return Err(corrupt(panic_text(&*panic))),
+            Err(Unreturned::Late) => return Err(corrupt(format!("it did not open within {limit:?}"))),
+            Err(Unreturned::NoThread(error)) => {
+                return Err(OpenError::Io { dir: dir.display().to_string(), reason: error.to_string() });
+            }
         };
+        let store = opened?;
         let store = Arc::new(WatchedStore::new(store, lease, self.damage.clone()));
         let lost = lost_everything(&*store, born).map_err(|error| corrupt(error.to_string()))?;
         if lost {

@@ -30,6 +30,7 @@ use super::store_thread::{StoreThread, StoreThreadError};
 use super::ticket::{Begun, Ticket};
 use crate::api::{EnrolmentError, WriteError};
 use crate::node::Clock as WallClockSource;
+use crate::runtime::Runtime;
 use crate::store::StoreError;
 
 /// Requests in one turn.
@@ -144,8 +145,14 @@ impl Waiting {
 impl Group {
     /// Writes what fits one commit and answers it from the store thread: whoever waits need not wait for the actor as well.
     /// What did not fit is left.
-    fn write(mut self, ledger: &mut Ledger, now: WallClock, measures: &Measures) -> Result<(Undecided, Committed), StoreError> {
-        let written = ledger.write(now, &self.requests, &mut fill_random);
+    fn write(
+        mut self,
+        ledger: &mut Ledger,
+        now: WallClock,
+        runtime: &Runtime,
+        measures: &Measures,
+    ) -> Result<(Undecided, Committed), StoreError> {
+        let written = ledger.write(now, &self.requests, &mut |bytes| runtime.fill_random(bytes));
         // Nobody is left if it took so long that they were told otherwise.
         let mut waiting = self.waiting.take();
         match written {
@@ -271,8 +278,9 @@ impl Oplog {
             return;
         }
         self.in_flight = true;
-        let (store, now) = (self.store.clone(), self.clock.now());
-        let turn = async move { store.run(move |ledger: &mut Ledger| ledger.set_fences(now, &mut fill_random)).await };
+        let (store, now, runtime) = (self.store.clone(), self.clock.now(), self.store.runtime().clone());
+        let set = move |ledger: &mut Ledger| ledger.set_fences(now, &mut |bytes| runtime.fill_random(bytes));
+        let turn = async move { store.run(set).await };
         ctx.spawn(turn.into_actor(self).map(|done, actor, ctx| match done {
             Ok(Ok(committed)) => {
                 if !committed.commits.is_empty() {
@@ -357,7 +365,9 @@ impl Oplog {
         self.in_flight = true;
         let (store, now) = (self.store.clone(), self.clock.now());
         let counters = self.counters.clone();
-        let turn = async move { store.run(move |ledger: &mut Ledger| group.write(ledger, now, &counters.measures)).await };
+        let runtime = store.runtime().clone();
+        let write = move |ledger: &mut Ledger| group.write(ledger, now, &runtime, &counters.measures);
+        let turn = async move { store.run(write).await };
         ctx.spawn(turn.into_actor(self).map(move |done, actor, ctx| match done {
             Ok(Ok((undecided, committed))) => {
                 actor.counters.wrote(&committed);
@@ -466,11 +476,6 @@ impl Oplog {
         self.death_watch.because(error.to_string());
         ctx.stop();
     }
-}
-
-pub(crate) fn fill_random(bytes: &mut [u8]) {
-    use rand::Rng;
-    rand::rng().fill_bytes(bytes);
 }
 
 impl Actor for Oplog {

@@ -34,7 +34,7 @@ pub(super) fn keep_back(directory: &Path, store_bytes: u64) {
 }
 
 /// Tries to write what an open store will write. Blocks.
-pub(super) fn has_room(directory: &Path) -> bool {
+pub(crate) fn has_room(directory: &Path) -> bool {
     // A store in memory has no disk to be full.
     !directory.is_dir() || try_to_write(&directory.join(FILE)).is_ok()
 }

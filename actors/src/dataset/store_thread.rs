@@ -5,6 +5,7 @@
 //! then it keeps its `Lease` of the directory.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +13,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::ledger::{Ledger, LedgerError};
+use crate::runtime::{Blocking, OneThread, Runtime, Work};
 
 type Job = Box<dyn FnOnce(&mut Ledger) + Send>;
 
@@ -37,6 +40,7 @@ pub struct StoreThread {
     jobs: Sender<Job>,
     progress: Arc<Progress>,
     patience: Duration,
+    runtime: Runtime,
 }
 
 /// What is seen of the thread from outside.
@@ -61,8 +65,9 @@ impl StoreThread {
     ///
     /// # Errors
     /// When the system refuses another thread.
-    pub fn start(
+    pub(super) fn start(
         name: &str,
+        on: Blocking,
         patience: Duration,
         open: impl FnOnce() -> Result<Ledger, LedgerError> + Send + 'static,
     ) -> std::io::Result<Started> {
@@ -71,11 +76,21 @@ impl StoreThread {
         let progress = Arc::new(Progress::default());
         let seen = progress.clone();
         let span = tracing::Span::current();
-        std::thread::Builder::new().name(format!("store-{name}")).spawn(move || {
-            let _in_dataset = span.entered();
-            run(open, opened, &mut queue, &seen);
-        })?;
-        Ok(Started { thread: Self { jobs, progress, patience }, opened: when_opened })
+        if let Runtime::OneThread(world) = &on.runtime {
+            let taking_turns = take_turns(open, opened, queue, seen, world.clone(), on.directory);
+            tokio::task::spawn_local(taking_turns.instrument(span));
+        } else {
+            std::thread::Builder::new().name(format!("store-{name}")).spawn(move || {
+                let _in_dataset = span.entered();
+                run(open, opened, &mut queue, &seen);
+            })?;
+        }
+        Ok(Started { thread: Self { jobs, progress, patience, runtime: on.runtime }, opened: when_opened })
+    }
+
+    /// Where it runs.
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.runtime
     }
 
     /// Runs `job` on the ledger and resolves with what it returns.
@@ -145,24 +160,67 @@ fn run(
     queue: &mut Receiver<Job>,
     progress: &Progress,
 ) {
-    let mut ledger = match open() {
-        Ok(ledger) => ledger,
-        Err(error) => return drop(opened.send(Err(error))),
-    };
-    if opened.send(Ok(())).is_err() {
-        return;
-    }
+    let Some(mut ledger) = open_and_say_so(open, opened) else { return };
     while let Some(job) = queue.blocking_recv() {
-        if progress.given_up.load(Ordering::Acquire) {
-            return tracing::warn!("the disk answers again; what waited for it was given up, and the store is closed");
+        if !progress.advance(job, &mut ledger) {
+            return;
         }
-        job(&mut ledger);
-        progress.finished.fetch_add(1, Ordering::AcqRel);
     }
-    if progress.given_up.load(Ordering::Acquire) {
-        return;
+    progress.settle(&mut ledger);
+}
+
+/// As [`run`], without a thread: what the disk takes passes before the work is done.
+async fn take_turns(
+    open: impl FnOnce() -> Result<Ledger, LedgerError>,
+    opened: oneshot::Sender<Result<(), LedgerError>>,
+    mut queue: Receiver<Job>,
+    progress: Arc<Progress>,
+    world: Arc<dyn OneThread>,
+    directory: PathBuf,
+) {
+    world.work(directory.clone(), Work::Open).await;
+    let Some(mut ledger) = open_and_say_so(open, opened) else { return };
+    while let Some(job) = queue.recv().await {
+        world.work(directory.clone(), Work::Turn).await;
+        if !progress.advance(job, &mut ledger) {
+            return;
+        }
     }
-    if let Err(error) = ledger.settle() {
-        tracing::warn!(%error, "the store could not be settled; the next start takes in its last commits again");
+    progress.settle(&mut ledger);
+}
+
+/// The ledger, unless it does not open or nobody waits for it.
+fn open_and_say_so(
+    open: impl FnOnce() -> Result<Ledger, LedgerError>,
+    opened: oneshot::Sender<Result<(), LedgerError>>,
+) -> Option<Ledger> {
+    match open() {
+        Ok(ledger) => opened.send(Ok(())).is_ok().then_some(ledger),
+        Err(error) => {
+            drop(opened.send(Err(error)));
+            None
+        }
+    }
+}
+
+impl Progress {
+    /// Does a job, unless the thread was given up.
+    fn advance(&self, job: Job, ledger: &mut Ledger) -> bool {
+        if self.given_up.load(Ordering::Acquire) {
+            tracing::warn!("the disk answers again; what waited for it was given up, and the store is closed");
+            return false;
+        }
+        job(ledger);
+        self.finished.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    fn settle(&self, ledger: &mut Ledger) {
+        if self.given_up.load(Ordering::Acquire) {
+            return;
+        }
+        if let Err(error) = ledger.settle() {
+            tracing::warn!(%error, "the store could not be settled; the next start takes in its last commits again");
+        }
     }
 }

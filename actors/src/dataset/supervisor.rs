@@ -29,7 +29,6 @@ use super::life::Life;
 use super::lineage::LineageChoice;
 use super::opener::Opener;
 use super::oplog::{AuditPace, OpenStore, Oplog, TellAlso, Told};
-use super::room::has_room;
 use super::store_thread::{Started, StoreThread};
 use super::sync::{Sync, SyncContext};
 use super::tenancy::Lease;
@@ -37,6 +36,7 @@ use super::view::View;
 use crate::api::DatasetState;
 use crate::node::{DatasetSettings, News, NodeSettings};
 use crate::probe::{Moment, ProbedActor, Role};
+use crate::runtime::Blocking;
 use crate::store::{OPEN_LIMIT, open_limit};
 use crate::transport::SharedTransport;
 
@@ -160,6 +160,11 @@ impl SupervisorContext {
     pub fn directory(&self) -> PathBuf {
         self.asides.directory().to_owned()
     }
+
+    /// Runs what blocks.
+    pub fn blocking(&self) -> Blocking {
+        Blocking { runtime: self.node.runtime.clone(), directory: self.directory() }
+    }
 }
 
 /// Why an attempt ended before the dataset ran.
@@ -220,6 +225,7 @@ impl DatasetSupervisor {
     fn opener(&mut self, lease: Option<Lease>, ctx: &mut Context<Self>, abandoned: Arc<AtomicBool>) -> Opener {
         Opener {
             engine: self.context.node.engine.clone(),
+            runtime: self.context.node.runtime.clone(),
             directory: self.context.directory(),
             cache_bytes: self.context.cache_bytes,
             settings: self.replica_settings(Lineage::ZERO),
@@ -248,10 +254,11 @@ impl DatasetSupervisor {
         let limit = open_limit(&opener.directory, OPEN_LIMIT) + RECOVER_GRACE;
         let open = move || opener.open();
         let patience = self.context.node.disk_patience;
-        let Started { thread: store, opened } = match StoreThread::start(self.context.dataset.as_str(), patience, open) {
-            Ok(started) => started,
-            Err(error) => return self.fail(&format!("its store thread can't be started: {error}"), ctx),
-        };
+        let Started { thread: store, opened } =
+            match StoreThread::start(self.context.dataset.as_str(), self.context.blocking(), patience, open) {
+                Ok(started) => started,
+                Err(error) => return self.fail(&format!("its store thread can't be started: {error}"), ctx),
+            };
         let opening = async move {
             match tokio::time::timeout(limit, opened).await {
                 Ok(Ok(Ok(()))) => {}
@@ -353,6 +360,7 @@ impl DatasetSupervisor {
             clock: clock.clone(),
             confirmation: confirmation.clone(),
             news: self.context.news.clone(),
+            blocking: self.context.blocking(),
         };
         let sync = Sync::new(sync, vector, watching(Role::Sync)).start();
         // Sync first: a push should be on its way before anything else is done about a commit.
@@ -388,11 +396,12 @@ impl DatasetSupervisor {
 
     /// After a while, and until there is room on the disk.
     fn look_for_room(&mut self, ctx: &mut Context<Self>) {
-        let (generation, directory) = (self.generation, self.context.directory());
+        let (generation, directory, blocking) = (self.generation, self.context.directory(), self.context.blocking());
+        let engine = self.context.node.engine.clone();
         let delay = self.room_backoff.next().unwrap_or(ROOM_RETRY_MAX);
         let look = async move {
             tokio::time::sleep(delay).await;
-            tokio::task::spawn_blocking(move || has_room(&directory)).await.unwrap_or(false)
+            blocking.run(move || engine.has_room(&directory)).await.unwrap_or(false)
         };
         ctx.spawn(look.into_actor(self).map(move |has_room, actor, ctx| {
             if generation != actor.generation || actor.store.is_none() {

@@ -42,6 +42,7 @@ use super::oplog::{Oplog, PeerKnows, Stop, Told};
 use super::span;
 use super::view::View;
 use crate::node::{Clock as WallClockSource, News, SyncSettings};
+use crate::runtime::Blocking;
 use crate::transport::{Class, SharedTransport};
 
 /// Commits kept in memory so that a peer which just caught up by pulling goes on by push, bytes.
@@ -131,6 +132,7 @@ pub(super) struct SyncContext {
     pub clock: Addr<Clock>,
     pub confirmation: Addr<Confirmation>,
     pub news: mpsc::UnboundedSender<News>,
+    pub blocking: Blocking,
 }
 
 /// See the module documentation.

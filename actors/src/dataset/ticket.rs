@@ -1,11 +1,12 @@
 //! A local write on its way through the oplog. Dropped, it never leaves its client without an answer: what was not begun goes back
 //! whole, so that it can be handed in again after a restart; what was begun is called unknown, never refused.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anabranch_protocol::id::DatasetId;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::Instant;
 
 use crate::api::WriteError;
 use crate::store::StoreError;

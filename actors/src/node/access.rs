@@ -15,7 +15,7 @@ use anabranch_protocol::wire::{DatasetHello, DatasetReply, Hello, HelloReply, Re
 
 use super::Datasets;
 use super::router::Node;
-use crate::dataset::oplog::fill_random;
+use crate::runtime::Runtime;
 use crate::transport::{Class, SharedTransport};
 
 /// How long a peer that was turned away may take to read why, before the connection is closed.
@@ -119,6 +119,7 @@ impl Node {
             keys: self.access.network_keys.clone(),
             incarnation: self.incarnation,
             transport: self.transport.clone(),
+            runtime: self.hosting.settings.runtime.clone(),
         }
     }
 
@@ -276,13 +277,14 @@ pub(super) struct Introduction {
     keys: Keyring,
     incarnation: Incarnation,
     transport: SharedTransport,
+    runtime: Runtime,
 }
 
 impl Introduction {
     /// Our `Hello` with a proof that answers `verifier_nonce`, if there is one.
     fn hello(&self, verifier_nonce: Option<Salt>, datasets: Vec<DatasetHello>, withdrawn: Vec<DatasetReply>) -> Hello {
         let mut nonce = Salt::ZERO;
-        fill_random(&mut nonce.0);
+        self.runtime.fill_random(&mut nonce.0);
         let claim = |verifier_nonce| Claim { prover: self.me, verifier: self.peer, prover_nonce: nonce, verifier_nonce };
         let proofs = verifier_nonce.map(|nonce| self.keys.prove(&claim(nonce))).unwrap_or_default();
         let listen = self.transport.listen_addresses();

@@ -9,7 +9,7 @@ use anabranch_protocol::id::Collection;
 use anabranch_protocol::replica::Verdict;
 use tokio::sync::oneshot;
 
-use super::{Oplog, Received, fill_random};
+use super::{Oplog, Received};
 use crate::dataset::ledger::{Committed, Ledger, Widened};
 use crate::store::StoreError;
 
@@ -89,10 +89,10 @@ impl Oplog {
     }
 
     fn background(&mut self, what: Background, ctx: &mut Context<Self>) {
-        let myself = ctx.address();
+        let (myself, runtime) = (ctx.address(), self.store.runtime().clone());
         let job = move |ledger: &mut Ledger, now| {
             let (committed, more) = match what {
-                Background::Issue => ledger.issue(now, &mut fill_random)?,
+                Background::Issue => ledger.issue(now, &mut |bytes| runtime.fill_random(bytes))?,
                 Background::Skim => ledger.skim()?,
                 Background::Sweep => ledger.sweep()?,
             };

@@ -134,6 +134,7 @@ struct World {
 
 fn settings(engine: Arc<dyn StoreEngine>, plan: &FaultPlan, disk_patience: Duration) -> NodeSettings {
     NodeSettings {
+        runtime: crate::runtime::Runtime::Threads,
         identity: Identity::from_secret(&[7; 32]),
         incarnation: Incarnation([7; 16]),
         data_dir: PathBuf::from("/nowhere"),
@@ -394,7 +395,7 @@ fn the_gate_is_shut_before_anything_else_happens_on_the_arbiter() {
         let clock = world.logs.running().await.unwrap().clock;
         let gate = world.logs.gate();
         let (answer, answered) = oneshot::channel();
-        world.logs.arbiter().spawn(async move {
+        world.logs.place().spawn(async move {
             // On this thread nothing comes between the panic and whoever it wakes: the first question without an answer.
             loop {
                 let (reply, standings) = oneshot::channel();

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use super::super::oplog::Receive;
 use super::super::view::View;
 use super::{Parted, Sync};
+use crate::runtime::Blocking;
 use crate::transport::{Class, SharedTransport};
 
 /// Lines that one search looks at.
@@ -47,6 +48,7 @@ struct Search {
     lineage: Lineage,
     transport: SharedTransport,
     view: Arc<View>,
+    blocking: Blocking,
 }
 
 impl Sync {
@@ -80,6 +82,7 @@ impl Sync {
             lineage: self.lineage(),
             transport: self.context.transport.clone(),
             view: self.context.view.clone(),
+            blocking: self.context.blocking.clone(),
         };
         let search = async move { tokio::time::timeout(SEARCH_TIME, search.proofs(lines)).await.unwrap_or_default() };
         ctx.spawn(search.into_actor(self).map(move |proofs, actor, ctx| {
@@ -164,7 +167,7 @@ impl Search {
     /// Our commit and the peer's with a number.
     async fn pair(&self, line: WriterId, seq: u64) -> Option<(Commit, Commit)> {
         let view = self.view.clone();
-        let ours = tokio::task::spawn_blocking(move || view.commit(&line, seq)).await.ok()?.ok()??;
+        let ours = self.blocking.run(move || view.commit(&line, seq)).await.ok()?.ok()??;
         // Headers are all that matters: no section is asked for, so a peer with any registration can answer.
         let request = Request::Pull(Pull {
             dataset: self.dataset.to_wire(),

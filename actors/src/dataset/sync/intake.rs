@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::super::oplog::chores::Widen;
 use super::super::oplog::{Oplog, Receive, Received};
+use crate::runtime::Blocking;
 
 /// Why frames of a peer were not taken in.
 #[derive(Debug, thiserror::Error)]
@@ -38,12 +39,17 @@ const INLINE_BYTES_MAX: usize = 16 << 10;
 const FAULTS_MAX: usize = 16;
 
 /// Verifies frames. A bad one costs only itself and what would leave a gap after it.
-pub(super) async fn verify(frames: Vec<ByteBuf>, dataset: DatasetId, lineage: Lineage) -> Result<Opened, IntakeError> {
+pub(super) async fn verify(
+    frames: Vec<ByteBuf>,
+    dataset: DatasetId,
+    lineage: Lineage,
+    blocking: Blocking,
+) -> Result<Opened, IntakeError> {
     let bytes: usize = frames.iter().map(|frame| frame.len()).sum();
     if frames.len() <= INLINE_FRAMES_MAX && bytes <= INLINE_BYTES_MAX {
         return Ok(verify_all(&frames, &dataset, lineage));
     }
-    let verified = tokio::task::spawn_blocking(move || verify_all(&frames, &dataset, lineage));
+    let verified = blocking.run(move || verify_all(&frames, &dataset, lineage));
     verified.await.map_err(|_| IntakeError::Down)
 }
 

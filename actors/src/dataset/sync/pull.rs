@@ -22,6 +22,7 @@ use super::faults::BadFrames;
 use super::intake::{self, IntakeError, Opened};
 use super::past::Past;
 use super::stall::PageArrived;
+use crate::runtime::Blocking;
 use crate::store::StoreError;
 use crate::transport::{Class, SharedTransport, TransportError};
 
@@ -73,6 +74,7 @@ struct Puller {
     peer: PeerId,
     session: u64,
     transport: SharedTransport,
+    blocking: Blocking,
     oplog: Addr<Oplog>,
     sync: Addr<Sync>,
     dataset: DatasetId,
@@ -149,6 +151,7 @@ impl Sync {
             peer,
             session: session.number,
             transport: self.context.transport.clone(),
+            blocking: self.context.blocking.clone(),
             oplog: self.context.oplog.clone(),
             sync: ctx.address(),
             dataset: self.context.replica.dataset.clone(),
@@ -317,7 +320,7 @@ impl Puller {
                 self.lacking.insert(writer, (incomplete.from_seq, incomplete.tags.clone()));
             }
         }
-        let opened = intake::verify(page.frames, self.dataset.clone(), self.lineage).await?;
+        let opened = intake::verify(page.frames, self.dataset.clone(), self.lineage, self.blocking.clone()).await?;
         Ok((opened, page.more))
     }
 

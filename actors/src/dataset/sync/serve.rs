@@ -72,7 +72,7 @@ impl Sync {
         let view = self.context.view.clone();
         let bytes_max = usize::try_from(pull.bytes_max).unwrap_or(usize::MAX);
         let session = Span::current();
-        let page = tokio::task::spawn_blocking(move || {
+        let page = self.context.blocking.run(move || {
             let _permit = permit;
             session.in_scope(|| view.page(&pull.wants, &tags, bytes_max))
         });
@@ -94,7 +94,8 @@ impl Sync {
         let Ok(permit) = self.intakes.clone().try_acquire_owned() else {
             return answer(reply, refused(RefusalCode::Busy, "too many commits wait for the disk"));
         };
-        let verified = intake::verify(push.frames, self.dataset().clone(), self.lineage()).instrument(Span::current());
+        let verified = intake::verify(push.frames, self.dataset().clone(), self.lineage(), self.context.blocking.clone())
+            .instrument(Span::current());
         ctx.spawn(verified.into_actor(self).map(move |verified, actor, ctx| match verified {
             Ok(Opened { commits, faults }) => {
                 actor.note_faults(peer, &faults, ctx);

@@ -1,0 +1,263 @@
+//! A peer that says what no honest node says: forged writers, forks, replays, gaps, omitted entries, absurd vectors, oversized and
+//! deeply nested frames.
+
+use std::time::Duration;
+
+use anabranch_actors::transport::{Class, Transport as _, TransportEvent};
+use anabranch_protocol::commit::{Change, Commit, Draft, Entry, Identity};
+use anabranch_protocol::confirmation::{SignedStatement, Statement};
+use anabranch_protocol::hlc::{Hlc, WallClock};
+use anabranch_protocol::id::{Epoch, Hash, Incarnation, Key, PeerId, Salt, ShortHash, WriterId};
+use anabranch_protocol::plan::Want;
+use anabranch_protocol::registration::Registration;
+use anabranch_protocol::vector::{Head, VersionVector};
+use anabranch_protocol::wire::{
+    Announce, Confirm, DatasetHello, Heads, HeadsReply, Hello, HelloReply, Page, Pull, Push, Request, Response, Round, VERSION,
+};
+use serde_bytes::ByteBuf;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::network::{Network, Wire};
+use crate::node::{DatasetPlan, LINEAGE};
+use crate::rng::Rng;
+use crate::workload;
+
+/// Between two messages.
+const PAUSE: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_millis(500);
+/// Honest frames that are kept to be torn and replayed.
+const FRAMES_MAX: usize = 64;
+
+/// Lets a peer of this identity loose on a node for a while.
+pub fn begin(network: &Network, identity: &Identity, victim: usize, plans: &[DatasetPlan], rng: Rng, lasts: Duration) {
+    let place = network.add(identity.peer(), &[victim]);
+    let (events, inbox) = mpsc::channel(256);
+    let wire = network.up(place, events);
+    let peer = network.peers().lock().map(|peers| peers[victim]).unwrap_or(identity.peer());
+    let hostile = Hostile {
+        identity: identity.clone(),
+        victim: peer,
+        plans: plans.to_vec(),
+        rng,
+        wire,
+        frames: Vec::new(),
+        inbox,
+        until: Instant::now() + lasts,
+    };
+    let network = network.clone();
+    tokio::task::spawn_local(async move {
+        hostile.run().await;
+        network.down(place, false);
+    });
+}
+
+struct Hostile {
+    identity: Identity,
+    victim: PeerId,
+    plans: Vec<DatasetPlan>,
+    rng: Rng,
+    wire: std::sync::Arc<Wire>,
+    /// Honest frames, by dataset.
+    frames: Vec<(usize, Vec<u8>)>,
+    inbox: mpsc::Receiver<TransportEvent>,
+    until: Instant,
+}
+
+impl Hostile {
+    async fn run(mut self) {
+        while Instant::now() < self.until {
+            let pause = self.rng.time(PAUSE);
+            match tokio::time::timeout(pause, self.inbox.recv()).await {
+                Ok(Some(event)) => self.answer(event),
+                Ok(None) => return,
+                Err(_) => self.speak().await,
+            }
+        }
+    }
+
+    fn answer(&mut self, event: TransportEvent) {
+        let TransportEvent::Request { request, reply, .. } = event else { return };
+        let response = match request {
+            Request::Hello(_) => Response::Hello(HelloReply { hello: self.hello(), refused: Vec::new() }),
+            Request::Push(push) => {
+                self.keep(push.dataset.as_ref(), &push.frames);
+                // Silence is an answer too.
+                return;
+            }
+            Request::Pull(pull) => {
+                let dataset = self.place_of(pull.dataset.as_ref());
+                Response::Page(Page { dataset: pull.dataset, frames: self.bad_frames(dataset), more: true, incomplete: Vec::new() })
+            }
+            Request::Heads(heads) => Response::Heads(HeadsReply {
+                dataset: heads.dataset,
+                heads: Some(self.absurd_vector()),
+                held: Vec::new(),
+                forks: Vec::new(),
+            }),
+            Request::Round(_) => Response::Round(Round { digest: ShortHash([7; 8]) }),
+            Request::Confirm(_) => Response::Confirmed,
+        };
+        // Whoever asked may be gone.
+        let _ = reply.send(response);
+    }
+
+    fn place_of(&self, dataset: Option<&anabranch_protocol::id::DatasetId>) -> usize {
+        let named = anabranch_protocol::id::DatasetId::from_wire(dataset);
+        self.plans.iter().position(|plan| Some(&plan.id) == named.as_ref()).unwrap_or(0)
+    }
+
+    fn keep(&mut self, dataset: Option<&anabranch_protocol::id::DatasetId>, frames: &[ByteBuf]) {
+        let place = self.place_of(dataset);
+        let room = FRAMES_MAX.saturating_sub(self.frames.len());
+        self.frames.extend(frames.iter().take(room).map(|frame| (place, frame.to_vec())));
+    }
+
+    fn hello(&mut self) -> Hello {
+        let mut nonce = Salt::ZERO;
+        self.rng.fill(&mut nonce.0);
+        let hello = |plan: &DatasetPlan| DatasetHello {
+            dataset: plan.id.to_wire(),
+            lineage: LINEAGE,
+            kind: plan.kind,
+            registration: Registration::all(),
+            policies: std::collections::BTreeMap::new(),
+            heads: VersionVector::new(),
+        };
+        Hello {
+            versions: vec![VERSION],
+            nonce,
+            proofs: Vec::new(),
+            incarnation: Incarnation([3; 16]),
+            listen: Vec::new(),
+            datasets: self.plans.iter().map(hello).collect(),
+            withdrawn: Vec::new(),
+        }
+    }
+
+    async fn speak(&mut self) {
+        let dataset = self.rng.below(self.plans.len());
+        let wire_id = self.plans[dataset].id.to_wire();
+        let request = match self.rng.below(8) {
+            0 => Request::Hello(self.hello()),
+            1 => Request::Heads(Heads { dataset: wire_id, digest: ShortHash([1; 8]) }),
+            2 => {
+                // Asks for everything, to have honest frames.
+                let writer = WriterId { peer: self.victim, epoch: Epoch([0; 16]) };
+                let wants = vec![Want { writer, from_seq: 1 }];
+                Request::Pull(Pull { dataset: wire_id, registration: Registration::all(), wants, bytes_max: 1 << 20 })
+            }
+            3 => Request::Confirm(Confirm { dataset: wire_id, statements: vec![self.false_statement(dataset)] }),
+            4 => {
+                let heads = self.absurd_vector();
+                self.wire.announce(Announce { dataset: wire_id, digest: ShortHash([2; 8]), heads });
+                return;
+            }
+            _ => Request::Push(Push { dataset: wire_id, frames: self.bad_frames(dataset) }),
+        };
+        let class = if matches!(request, Request::Pull(_)) { Class::Bulk } else { Class::Interactive };
+        let asked = self.wire.request(self.victim, class, request);
+        if let Ok(Ok(Response::Page(page))) = tokio::time::timeout(Duration::from_secs(2), asked).await {
+            self.keep(page.dataset.as_ref(), &page.frames);
+        }
+    }
+
+    /// Says that somebody else has everything.
+    fn false_statement(&mut self, dataset: usize) -> SignedStatement {
+        let statement = Statement {
+            dataset: self.plans[dataset].id.to_wire(),
+            peer: self.victim,
+            incarnation: Incarnation([3; 16]),
+            counter: u64::MAX >> 1,
+            registration: Registration::all(),
+            vector: self.absurd_vector(),
+        };
+        SignedStatement::sign(&statement, LINEAGE, &self.identity)
+    }
+
+    fn absurd_vector(&mut self) -> VersionVector {
+        let mut vector = VersionVector::new();
+        for _ in 0..self.rng.below(200) {
+            let (mut peer, mut epoch) = (self.victim, Epoch([0; 16]));
+            if self.rng.chance(0.5) {
+                self.rng.fill(&mut peer.0);
+            }
+            self.rng.fill(&mut epoch.0);
+            let head = Head { seq: self.rng.within(1..1 << 47), hlc: Hlc(u64::MAX >> 2), hash: ShortHash([5; 8]) };
+            vector.set(WriterId { peer, epoch }, head);
+        }
+        vector
+    }
+
+    fn bad_frames(&mut self, dataset: usize) -> Vec<ByteBuf> {
+        let count = 1 + self.rng.below(4);
+        (0..count).map(|_| ByteBuf::from(self.bad_frame(dataset))).collect()
+    }
+
+    fn bad_frame(&mut self, dataset: usize) -> Vec<u8> {
+        let honest: Vec<Vec<u8>> = self.frames.iter().map(|(_, frame)| frame.clone()).collect();
+        match self.rng.below(7) {
+            // Torn, flipped, and of another dataset.
+            0 if !honest.is_empty() => {
+                let mut frame = self.rng.pick(&honest).clone();
+                let at = self.rng.below(frame.len());
+                frame[at] ^= 1 << self.rng.below(8);
+                frame
+            }
+            1 if !honest.is_empty() => {
+                let frame = self.rng.pick(&honest).clone();
+                frame[..self.rng.below(frame.len())].to_vec()
+            }
+            2 if !honest.is_empty() => self.rng.pick(&honest).clone(),
+            // Deeply nested, and oversized.
+            3 => vec![0x81; 5_000],
+            4 => {
+                let mut noise = vec![0; self.rng.below(100_000)];
+                self.rng.fill(&mut noise);
+                noise
+            }
+            // A commit of its own that leaves a gap, and one in a false name.
+            5 => self.own_frame(dataset, 7),
+            _ => self.forged_frame(dataset),
+        }
+    }
+
+    fn own_frame(&mut self, dataset: usize, seq: u64) -> Vec<u8> {
+        let mut epoch = Epoch([0; 16]);
+        self.rng.fill(&mut epoch.0);
+        self.draft(dataset, epoch, seq).to_bytes()
+    }
+
+    /// Signed by this peer, in the name of the victim.
+    fn forged_frame(&mut self, dataset: usize) -> Vec<u8> {
+        let frame = self.own_frame(dataset, 1);
+        let (mine, theirs) = (self.identity.peer().0, self.victim.0);
+        let at = frame.windows(mine.len()).position(|window| window == mine);
+        let mut forged = frame;
+        if let Some(at) = at {
+            forged[at..at + theirs.len()].copy_from_slice(&theirs);
+        }
+        forged
+    }
+
+    fn draft(&mut self, dataset: usize, epoch: Epoch, seq: u64) -> Commit {
+        let plan = &self.plans[dataset];
+        let value = workload::value(u64::MAX >> 1, dataset, false, 4);
+        let change = if plan.kind == anabranch_protocol::wire::Kind::Append {
+            Change::Append { value }
+        } else {
+            Change::Put { key: Key::new("forged").expect("a key"), value }
+        };
+        let entries = vec![Entry { index: 0, change }];
+        let draft = Draft {
+            dataset: &plan.id,
+            lineage: LINEAGE,
+            epoch,
+            seq,
+            previous: Hash([1; 32]),
+            parent: None,
+            hlc: Hlc::at(WallClock(crate::clock::BEGINNING + 60_000)),
+            sections: vec![(workload::collection(workload::SHARED[1]), Salt([4; 16]), entries)],
+        };
+        draft.seal(&self.identity)
+    }
+}

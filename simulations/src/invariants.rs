@@ -1,0 +1,215 @@
+//! What has to hold: one file each, with its statement and the reason for it.
+//!
+//! A look at the world is taken every few simulated seconds, and right after a dataset came up again; it sees every store directly, on
+//! the world's one thread, between two polls of its node.
+
+mod acked_durable;
+mod authorised;
+mod bounded_queues;
+mod confirmed_is_durable;
+mod contiguous_prefix;
+mod convergence;
+mod dataset_isolation;
+mod exactly_once;
+mod fault_isolation;
+mod no_regress;
+mod selective_sync;
+mod skew_bound;
+mod state_is_fold;
+mod whole_batches;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anabranch_actors::api::{Document, ListQuery};
+use anabranch_actors::dataset::view::View;
+use anabranch_actors::store::StoreError;
+use anabranch_protocol::commit::Commit;
+use anabranch_protocol::id::{Collection, Epoch, Hash, PeerId, WriterId};
+use anabranch_protocol::wire::Kind;
+use serde::Serialize;
+
+use crate::oracle::{CommitId, Fold, Operation};
+
+/// A guarantee of the design.
+pub trait Invariant: Send {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// What holds.
+    fn statement(&self) -> &'static str;
+    /// Why it matters.
+    fn reason(&self) -> &'static str;
+    /// Looks at one replica at one moment.
+    ///
+    /// # Errors
+    /// How it is broken.
+    fn look(&mut self, _: &Replica<'_>) -> Result<(), String> {
+        Ok(())
+    }
+    /// A message is on the wire.
+    ///
+    /// # Errors
+    /// How it is broken.
+    fn message(&mut self, _: &Message<'_>) -> Result<(), String> {
+        Ok(())
+    }
+    /// The run is over, faults ended, and all had time to settle.
+    ///
+    /// # Errors
+    /// How it is broken.
+    fn settled(&mut self, _: &Settled<'_>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// All of them.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(acked_durable::AckedDurable),
+        Box::new(contiguous_prefix::ContiguousPrefix),
+        Box::new(no_regress::NoRegress::default()),
+        Box::new(confirmed_is_durable::ConfirmedIsDurable::default()),
+        Box::new(state_is_fold::StateIsFold),
+        Box::new(whole_batches::WholeBatches),
+        Box::new(exactly_once::ExactlyOnce),
+        Box::new(dataset_isolation::DatasetIsolation),
+        Box::new(selective_sync::SelectiveSync),
+        Box::new(authorised::Authorised),
+        Box::new(skew_bound::SkewBound),
+        Box::new(bounded_queues::BoundedQueues),
+        Box::new(fault_isolation::FaultIsolation),
+        Box::new(convergence::Convergence),
+    ]
+}
+
+/// What a run may not be blamed for: what happened to its replicas that no replica withstands.
+#[derive(Debug, Clone, Default)]
+pub struct Excuses {
+    /// Replicas that lost what they had, by node and dataset, and when last, in simulated milliseconds: flipped bits, rolled back
+    /// disks.
+    pub lost: BTreeMap<(usize, usize), u64>,
+    /// Identities of which two copies lived: their lines may fork.
+    pub cloned: BTreeSet<PeerId>,
+    /// Datasets of nodes on which an actor was made to panic.
+    pub panicked: BTreeSet<(usize, usize)>,
+    /// Nodes on which something else happened that takes datasets down.
+    pub shaken: BTreeSet<usize>,
+}
+
+/// One replica at one moment.
+pub struct Replica<'a> {
+    /// Which node.
+    pub node: usize,
+    /// Which of its lives.
+    pub life: u64,
+    /// Which dataset, by its place in the plan.
+    pub dataset: usize,
+    /// Its name.
+    pub name: &'a str,
+    /// What it holds.
+    pub kind: Kind,
+    /// The node's peer id.
+    pub peer: PeerId,
+    /// The collections that it replicates now.
+    pub registered: &'a BTreeSet<Collection>,
+    /// All collections that clients write to.
+    pub collections: &'a [Collection],
+    /// The dataset's store, through the reader that ships.
+    pub view: &'a Arc<View>,
+    /// Every commit in its log.
+    pub commits: &'a BTreeMap<CommitId, Commit>,
+    /// The state that follows from them.
+    pub fold: &'a Fold,
+    /// The highest reading of its wall clock so far, milliseconds.
+    pub highest_clock: u64,
+    /// Restarts of the dataset in this life of the node.
+    pub restarts: u64,
+    /// Payload of writes that wait, KiB.
+    pub waiting_kib: u64,
+    /// What was asked so far.
+    pub history: &'a [Operation],
+    /// What is not to blame.
+    pub excuses: &'a Excuses,
+    /// Now, simulated milliseconds.
+    pub now_ms: u64,
+}
+
+impl Replica<'_> {
+    /// All documents or records of a collection.
+    ///
+    /// # Errors
+    /// As the view.
+    pub fn list(&self, collection: &Collection) -> Result<Vec<Document>, StoreError> {
+        let mut all = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.view.list(collection, &ListQuery { limit: 10_000, after: after.take(), ..ListQuery::default() })?;
+            all.extend(page.documents);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// How it is called in words.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("node {} dataset {}", self.node, self.name)
+    }
+}
+
+/// A message at the moment it is sent.
+pub struct Message<'a> {
+    /// By whom.
+    pub from: usize,
+    /// The sender's peer id.
+    pub peer: PeerId,
+    /// To whom.
+    pub to: usize,
+    /// What kind.
+    pub kind: &'a str,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// The names of all datasets, by their place in the plan.
+    pub datasets: &'a [String],
+}
+
+/// The end of a run.
+pub struct Settled<'a> {
+    /// Why it did not settle, if it did not.
+    pub unsettled: Option<String>,
+    /// What all live replicas of each dataset hold together.
+    pub union: &'a [BTreeMap<CommitId, Hash>],
+    /// What was asked.
+    pub history: &'a [Operation],
+    /// What is not to blame.
+    pub excuses: &'a Excuses,
+    /// Nodes that are gone for good.
+    pub gone: &'a BTreeSet<usize>,
+    /// By peer id.
+    pub nodes: &'a BTreeMap<PeerId, usize>,
+    /// Receipts that were promised and never settled.
+    pub receipts_open: u64,
+}
+
+/// How an invariant was broken.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub invariant: String,
+    /// When, simulated milliseconds.
+    pub at_ms: u64,
+    /// How.
+    pub how: String,
+}
+
+/// The lines in an index of commits, and how many commits each has there: keys of the store (`docs/storage.md`, `s`).
+#[must_use]
+pub fn parse_index_key(key: &[u8]) -> Option<CommitId> {
+    let peer: [u8; 32] = key.get(1..33)?.try_into().ok()?;
+    let epoch: [u8; 16] = key.get(33..49)?.try_into().ok()?;
+    let seq: [u8; 8] = key.get(49..57)?.try_into().ok()?;
+    Some(CommitId { line: WriterId { peer: PeerId(peer), epoch: Epoch(epoch) }, seq: u64::from_be_bytes(seq) })
+}

@@ -1,0 +1,79 @@
+use std::collections::BTreeMap;
+
+use anabranch_protocol::confirmation::SignedStatement;
+use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
+use anabranch_protocol::wire::{Request, Response};
+
+use super::{Invariant, Message, Replica};
+use crate::node::LINEAGE;
+
+/// See its statement.
+#[derive(Default)]
+pub struct ConfirmedIsDurable {
+    /// The most that each peer stated to have, by dataset.
+    stated: BTreeMap<(PeerId, String), BTreeMap<WriterId, u64>>,
+}
+
+impl Invariant for ConfirmedIsDurable {
+    fn name(&self) -> &'static str {
+        "confirmed-is-durable"
+    }
+
+    fn statement(&self) -> &'static str {
+        "what a node signed to have, it has after any crash"
+    }
+
+    fn reason(&self) -> &'static str {
+        "receipts and pruning count confirmations; one that is ahead of the disk turns a crash into a loss"
+    }
+
+    fn message(&mut self, message: &Message<'_>) -> Result<(), String> {
+        let statements = match message.kind {
+            "confirm" => match Request::decode(message.bytes) {
+                Ok(Request::Confirm(confirm)) => confirm.statements,
+                _ => Vec::new(),
+            },
+            "pushed" => match Response::decode(message.bytes) {
+                Ok(Response::Pushed(pushed)) => vec![pushed.confirmation],
+                _ => Vec::new(),
+            },
+            _ => return Ok(()),
+        };
+        for statement in &statements {
+            self.note(message, statement, LINEAGE);
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, replica: &Replica<'_>) -> Result<(), String> {
+        let lost = replica.excuses.lost.contains_key(&(replica.node, replica.dataset));
+        if lost || replica.excuses.cloned.contains(&replica.peer) {
+            return Ok(());
+        }
+        let Some(stated) = self.stated.get(&(replica.peer, replica.name.to_owned())) else { return Ok(()) };
+        for (line, seq) in stated {
+            let id = crate::oracle::CommitId { line: *line, seq: *seq };
+            if !replica.commits.contains_key(&id) && !replica.excuses.cloned.contains(&line.peer) {
+                return Err(format!("{}: it signed to have {seq} commits of {line} and has not", replica.place()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ConfirmedIsDurable {
+    /// Notes what the sender says of itself; what it passes on was noted before.
+    fn note(&mut self, message: &Message<'_>, statement: &SignedStatement, lineage: Lineage) {
+        for name in message.datasets {
+            let Ok(dataset) = DatasetId::new(name) else { continue };
+            let Ok(said) = statement.verify(&dataset, lineage) else { continue };
+            if said.peer == message.peer {
+                let stated = self.stated.entry((said.peer, name.clone())).or_default();
+                for (line, head) in said.vector.iter() {
+                    let most = stated.entry(*line).or_default();
+                    *most = (*most).max(head.seq);
+                }
+            }
+        }
+    }
+}

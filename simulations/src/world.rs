@@ -1,0 +1,444 @@
+//! A world: nodes, network, disks and clocks on one thread, what happens to them, and who looks.
+
+mod faulting;
+mod looking;
+mod settling;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anabranch_protocol::commit::Identity;
+use anabranch_protocol::id::{DatasetId, Incarnation};
+use anabranch_protocol::wire::Kind as DatasetKind;
+use serde::Serialize;
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+use self::looking::Seen;
+use crate::clock::SimulatedClock;
+use crate::disk::Disk;
+use crate::faults::{self, Fault};
+use crate::invariants::{self, Excuses, Invariant, Message, Violation};
+use crate::network::{Network, Traffic};
+use crate::node::{DatasetPlan, Panics, SimulatedNode};
+use crate::options::Options;
+use crate::oracle::{Operation, Outcome};
+use crate::rng::Rng;
+use crate::sometimes::Sometimes;
+use crate::trace::Trace;
+use crate::workload;
+
+/// What came of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// What it was made of.
+    pub options: Options,
+    /// The hash of all that happened.
+    pub trace: String,
+    /// Events in the trace.
+    pub events: u64,
+    /// Invariants that were broken, the first first; nothing where all held.
+    pub violations: Vec<Violation>,
+    /// The faults that happened, or were to.
+    pub faults: Vec<Fault>,
+    /// Requests by outcome.
+    pub requests: BTreeMap<String, u64>,
+    /// Commits in the end, per dataset.
+    pub commits: Vec<usize>,
+    /// Lag over time.
+    pub lag: Vec<Lag>,
+    /// How long it took to converge after the last fault, milliseconds; nothing where it did not.
+    pub converged_after_ms: Option<u64>,
+    /// Restarts of datasets, all nodes together.
+    pub restarts: u64,
+    /// Starts of nodes.
+    pub starts: u64,
+    /// What crossed the network.
+    pub traffic: Traffic,
+    /// Interesting states and how often they were reached.
+    pub sometimes: BTreeMap<String, u64>,
+    /// Simulated time, milliseconds.
+    pub simulated_ms: u64,
+}
+
+/// How far the furthest live replica of a dataset is behind all that is known.
+#[derive(Debug, Clone, Serialize)]
+pub struct Lag {
+    /// When, simulated milliseconds.
+    pub at_ms: u64,
+    /// Commits, per dataset.
+    pub commits: Vec<u64>,
+}
+
+/// What the world does next.
+#[derive(Debug, Clone)]
+pub(crate) enum Action {
+    Write,
+    Look,
+    /// Looks at one node as soon as its datasets run.
+    LookSoon { node: usize, life: u64, tries: u32 },
+    Fault(usize),
+    End(usize),
+    Start { node: usize },
+    Kill { node: usize },
+    /// A node may have been killed by its disk.
+    Bury { node: usize, tries: u32 },
+    Flood { node: usize, dataset: usize, left: u32 },
+    Panic { node: usize, dataset: usize, left: u32 },
+}
+
+/// See the module documentation.
+pub struct World {
+    pub(crate) options: Options,
+    pub(crate) started: Instant,
+    pub(crate) trace: Trace,
+    pub(crate) network: Network,
+    pub(crate) nodes: Vec<SimulatedNode>,
+    pub(crate) plans: Vec<DatasetPlan>,
+    pub(crate) names: Vec<String>,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) agenda: BTreeMap<(Instant, u64), Action>,
+    pub(crate) next_action: u64,
+    pub(crate) history: Rc<RefCell<Vec<Operation>>>,
+    pub(crate) receipts_open: Rc<RefCell<u64>>,
+    pub(crate) rng: Rng,
+    pub(crate) invariants: Arc<Mutex<Vec<Box<dyn Invariant>>>>,
+    pub(crate) violations: Arc<Mutex<Vec<Violation>>>,
+    pub(crate) excuses: Excuses,
+    pub(crate) gone: BTreeSet<usize>,
+    pub(crate) seen: BTreeMap<(usize, usize), Seen>,
+    pub(crate) cuts: BTreeMap<(usize, usize), u32>,
+    pub(crate) backups: BTreeMap<usize, (Disk, PathBuf)>,
+    /// Copies of nodes, by the fault that made them.
+    pub(crate) clones: BTreeMap<usize, usize>,
+    /// Months that passed while nothing else did, milliseconds.
+    pub(crate) skipped_ms: u64,
+    pub(crate) sometimes: Sometimes,
+    pub(crate) lag: Vec<Lag>,
+    pub(crate) place: tempfile::TempDir,
+    pub(crate) restarts: u64,
+    pub(crate) observer: Box<dyn FnMut(f64)>,
+}
+
+/// Runs a world to its end, on this thread. `observer` hears how far it is, from 0 to 1.
+///
+/// # Panics
+/// Where the machine refuses a temporary directory.
+#[must_use]
+pub fn run(options: &Options, loud: bool, observer: impl FnMut(f64) + 'static) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime needs nothing");
+    let local = LocalSet::new();
+    fastrand::seed(options.seed);
+    let (options, observer) = (options.clone(), Box::new(observer));
+    let report = local.block_on(&runtime, async move { World::new(options, loud, observer).run().await });
+    // What is left of nodes ends here, inside the runtime.
+    let _inside = runtime.enter();
+    drop(local);
+    report
+}
+
+impl World {
+    fn new(options: Options, loud: bool, observer: Box<dyn FnMut(f64)>) -> Self {
+        let trace = Trace::new(loud);
+        let plans = datasets(&options);
+        let names: Vec<String> = plans.iter().map(|plan| plan.id.to_string()).collect();
+        let place = tempfile::Builder::new().prefix("anabranch-world-").tempdir_in(memory_directory()).expect("a temporary directory");
+        let mut rng = Rng::of(options.seed, "world");
+        let identities: Vec<Identity> = (0..options.nodes).map(|_| identity(&mut rng)).collect();
+        let peers: Vec<_> = identities.iter().map(Identity::peer).collect();
+        let network = Network::new(&peers, &topology(&options, &mut rng), Rng::of(options.seed, "network"), trace.clone());
+        let mut world = Self {
+            started: Instant::now(),
+            trace,
+            network,
+            nodes: Vec::new(),
+            plans,
+            names,
+            faults: faults::plan(&options),
+            agenda: BTreeMap::new(),
+            next_action: 0,
+            history: Rc::default(),
+            receipts_open: Rc::default(),
+            rng,
+            invariants: Arc::new(Mutex::new(invariants::all())),
+            violations: Arc::default(),
+            excuses: Excuses::default(),
+            gone: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            clones: BTreeMap::new(),
+            skipped_ms: 0,
+            sometimes: Sometimes::default(),
+            lag: Vec::new(),
+            place,
+            restarts: 0,
+            observer,
+            options,
+        };
+        for identity in identities {
+            world.add_node(identity);
+        }
+        world
+    }
+
+    /// A node with an empty disk, not started.
+    pub(crate) fn add_node(&mut self, identity: Identity) -> usize {
+        let index = self.nodes.len();
+        let mut incarnation = Incarnation([0; 16]);
+        self.rng.fill(&mut incarnation.0);
+        let data_dir = self.place.path().join(format!("node-{index}"));
+        std::fs::create_dir_all(data_dir.join("datasets")).expect("a directory in our own");
+        // Every third node does not register what others do.
+        let mut datasets = self.plans.clone();
+        if index % 3 == 2 {
+            datasets.iter_mut().for_each(|plan| plan.registered.retain(|name| name.as_str() != workload::SOMETIMES));
+        }
+        let seed = self.options.seed;
+        self.nodes.push(SimulatedNode {
+            index,
+            identity,
+            incarnation,
+            data_dir,
+            disk: Disk::new(Rng::of(seed, &format!("disk {index}")), self.trace.clone()),
+            clock: Arc::new(SimulatedClock::new()),
+            datasets,
+            life: None,
+            lives: 0,
+            rng: Arc::new(Mutex::new(Rng::of(seed, &format!("node {index}")))),
+            panics: Arc::new(Panics::default()),
+        });
+        index
+    }
+
+    async fn run(mut self) -> Report {
+        tokio::task::spawn_local(self.network.clone().run());
+        self.tap();
+        for node in 0..self.nodes.len() {
+            self.start(node);
+        }
+        let end = self.started + self.options.duration();
+        self.first_actions();
+        while let Some(((at, _), action)) = self.agenda.pop_first() {
+            if at > end || !self.violated().is_empty() {
+                break;
+            }
+            tokio::time::sleep_until(at).await;
+            let share = self.elapsed().as_secs_f64() / self.options.duration().as_secs_f64();
+            (self.observer)(0.8 * share);
+            self.act(action);
+        }
+        let converged_after = self.settle().await;
+        self.report(converged_after)
+    }
+
+    fn first_actions(&mut self) {
+        for number in 0..self.faults.len() {
+            self.after(Duration::from_millis(self.faults[number].at_ms), Action::Fault(number));
+        }
+        self.after(Duration::from_secs(self.options.look_every_s), Action::Look);
+        if self.options.writes_per_second > 0.0 {
+            self.after(Duration::from_millis(500), Action::Write);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Write => {
+                self.write();
+                let mean = Duration::from_secs_f64(1.0 / self.options.writes_per_second);
+                let pause = self.rng.exponential(mean);
+                self.after(pause, Action::Write);
+            }
+            Action::Look => {
+                self.look_at_all();
+                self.after(Duration::from_secs(self.options.look_every_s), Action::Look);
+            }
+            Action::LookSoon { node, life, tries } => self.look_soon(node, life, tries),
+            Action::Fault(number) => self.begin(number),
+            Action::End(number) => self.end(number),
+            Action::Start { node } => self.start(node),
+            Action::Kill { node } => self.kill(node, false),
+            Action::Bury { node, tries } => self.bury(node, tries),
+            Action::Flood { node, dataset, left } => self.flood(node, dataset, left),
+            Action::Panic { node, dataset, left } => self.storm(node, dataset, left),
+        }
+    }
+
+    pub(crate) fn after(&mut self, time: Duration, action: Action) {
+        self.next_action += 1;
+        self.agenda.insert((Instant::now() + time, self.next_action), action);
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn violated(&self) -> Vec<Violation> {
+        self.violations.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nodes that clients reach now.
+    pub(crate) fn up(&self) -> Vec<usize> {
+        self.nodes.iter().filter(|node| node.life.is_some()).map(|node| node.index).collect()
+    }
+
+    pub(crate) fn start(&mut self, node: usize) {
+        if self.gone.contains(&node) || self.nodes[node].life.is_some() {
+            return;
+        }
+        self.trace.note("start", node.to_string().as_bytes());
+        let network = self.network.clone();
+        self.nodes[node].start(&network);
+        let life = self.nodes[node].lives;
+        self.after(Duration::from_millis(5), Action::LookSoon { node, life, tries: 0 });
+    }
+
+    pub(crate) fn kill(&mut self, node: usize, vanished: bool) {
+        if self.nodes[node].life.is_none() {
+            return;
+        }
+        self.trace.note("kill", node.to_string().as_bytes());
+        self.count_restarts(node);
+        let network = self.network.clone();
+        let before = self.nodes[node].disk.counts();
+        self.nodes[node].kill(&network, vanished);
+        let after = self.nodes[node].disk.counts();
+        self.sometimes.reached_if(after.lost > before.lost, "unflushed operations were lost in a crash");
+        let torn = after.lost > before.lost && after.kept > before.kept;
+        self.sometimes.reached_if(torn, "part of the last batch survived a crash");
+    }
+
+    /// A client sends something to some node.
+    fn write(&mut self) {
+        let up = self.up();
+        if up.is_empty() {
+            return;
+        }
+        let node = *self.rng.pick(&up);
+        let dataset = self.rng.below(self.plans.len());
+        let number = self.history.borrow().len() as u64;
+        let kind = self.plans[dataset].kind;
+        let (asked, operation) = workload::draw(number, (dataset, kind), self.options.keys, &mut self.rng);
+        self.send(node, asked, operation);
+    }
+
+    pub(crate) fn send(&mut self, node: usize, asked: workload::Asked, operation: Operation) {
+        let Some(life) = &self.nodes[node].life else { return };
+        let number = operation.number;
+        let at_ms = self.now_ms();
+        let asked_for_receipt = asked.ack > 0;
+        let place = usize::try_from(number).unwrap_or(usize::MAX);
+        let registered = |plan: &DatasetPlan| operation.writes.iter().all(|(c, _, _)| plan.registered.contains(c));
+        let replicates = operation.replicates && registered(&self.nodes[node].datasets[operation.dataset]);
+        let dataset = self.plans[operation.dataset].id.clone();
+        let operation = Operation { node, life: self.nodes[node].lives, at_ms, replicates, ..operation };
+        self.history.borrow_mut().push(operation);
+        let answered = life.run(workload::send(life.handle.clone(), dataset, asked));
+        let (history, receipts, trace) = (self.history.clone(), self.receipts_open.clone(), self.trace.clone());
+        *receipts.borrow_mut() += u64::from(asked_for_receipt);
+        tokio::task::spawn_local(async move {
+            let outcome = answered.await.unwrap_or(Outcome::Unknown);
+            *receipts.borrow_mut() -= u64::from(asked_for_receipt);
+            trace.note("answered", format!("{number} {outcome:?}").as_bytes());
+            if let Some(operation) = history.borrow_mut().get_mut(place) {
+                operation.outcome = outcome;
+            }
+        });
+    }
+
+    /// Shows every message to the invariants.
+    fn tap(&mut self) {
+        let (invariants, violations) = (self.invariants.clone(), self.violations.clone());
+        let (started, names) = (self.started, self.names.clone());
+        let peers = self.network.peers();
+        self.network.watch(Arc::new(move |from, to, kind, bytes| {
+            let peer = peers.lock().unwrap_or_else(PoisonError::into_inner)[from];
+            let message = Message { from, peer, to, kind, bytes, datasets: &names };
+            for invariant in invariants.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+                if let Err(how) = invariant.message(&message) {
+                    let at_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    let violation = Violation { invariant: invariant.name().to_owned(), at_ms, how };
+                    violations.lock().unwrap_or_else(PoisonError::into_inner).push(violation);
+                }
+            }
+        }));
+    }
+
+    fn report(self, converged_after: Option<Duration>) -> Report {
+        let mut requests = BTreeMap::new();
+        for operation in self.history.borrow().iter() {
+            let outcome = match &operation.outcome {
+                Outcome::Unknown => "unknown",
+                Outcome::Acked { .. } => "acknowledged",
+                Outcome::Refused(_) => "refused",
+            };
+            *requests.entry(outcome.to_owned()).or_default() += 1;
+        }
+        let commits = |dataset| self.union(dataset).len();
+        Report {
+            trace: self.trace.hash(),
+            events: self.trace.events(),
+            violations: self.violated(),
+            faults: self.faults.clone(),
+            requests,
+            commits: (0..self.plans.len()).map(commits).collect(),
+            lag: self.lag.clone(),
+            converged_after_ms: converged_after.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            restarts: self.restarts,
+            starts: self.nodes.iter().map(|node| node.lives).sum(),
+            traffic: self.network.traffic(),
+            sometimes: self.sometimes.counts(),
+            simulated_ms: self.now_ms(),
+            options: self.options,
+        }
+    }
+}
+
+/// The datasets of a world: `primary`, then others; every third is for appends.
+fn datasets(options: &Options) -> Vec<DatasetPlan> {
+    let name = |n: usize| if n == 0 { DatasetId::primary() } else { DatasetId::new(&format!("dataset-{n}")).expect("a name") };
+    let plan = |n: usize| {
+        let append = n % 3 == 2;
+        let mut registered: Vec<_> = workload::SHARED.iter().map(|name| workload::collection(name)).collect();
+        registered.push(workload::collection(workload::SOMETIMES));
+        DatasetPlan { id: name(n), kind: if append { DatasetKind::Append } else { DatasetKind::Documents }, registered }
+    };
+    (0..options.datasets).map(plan).collect()
+}
+
+pub(crate) fn identity(rng: &mut Rng) -> Identity {
+    let mut secret = [0; 32];
+    rng.fill(&mut secret);
+    Identity::from_secret(&secret)
+}
+
+/// A ring, and `degree` random chords of each node; who comes later dials.
+fn topology(options: &Options, rng: &mut Rng) -> Vec<(usize, usize)> {
+    let count = options.nodes;
+    let mut pairs = BTreeSet::new();
+    for node in 0..count {
+        let chords: Vec<usize> = (0..options.degree).map(|_| rng.below(count)).collect();
+        for other in std::iter::once((node + 1) % count).chain(chords) {
+            if other != node {
+                pairs.insert((node.max(other), node.min(other)));
+            }
+        }
+    }
+    pairs.into_iter().collect()
+}
+
+/// Where small files of simulated nodes are: in memory, where the machine has such a place.
+fn memory_directory() -> PathBuf {
+    let shared = PathBuf::from("/dev/shm");
+    if shared.is_dir() { shared } else { std::env::temp_dir() }
+}

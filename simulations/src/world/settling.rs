@@ -1,0 +1,154 @@
+//! The second phase: faults stop, and within the stated time everything has to be equal and nothing may wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use anabranch_actors::dataset::supervisor::Gate;
+use anabranch_protocol::id::{PeerId, WriterId};
+use tokio::time::Instant;
+
+use super::World;
+use crate::invariants::{Settled, Violation};
+use crate::node::MAX_CLOCK_SKEW;
+
+/// How often it is looked whether all is settled.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl World {
+    /// Ends all faults and waits; how long it took, if it settled.
+    pub(crate) async fn settle(&mut self) -> Option<Duration> {
+        if !self.violated().is_empty() {
+            return None;
+        }
+        self.look_at_all();
+        let differed = self.difference().is_some();
+        self.end_all_faults();
+        let began = Instant::now();
+        let limit = Duration::from_secs(self.options.settle_s);
+        let mut unsettled = self.difference();
+        while began.elapsed() < limit && self.violated().is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            (self.observer)(0.8 + 0.2 * began.elapsed().as_secs_f64() / limit.as_secs_f64());
+            self.bury_all();
+            self.look_at_all();
+            unsettled = self.difference();
+            if unsettled.is_none() && *self.receipts_open.borrow() == 0 {
+                break;
+            }
+        }
+        let took = began.elapsed();
+        self.judge(unsettled.clone());
+        self.note_states();
+        for node in self.up() {
+            self.count_restarts(node);
+        }
+        if unsettled.is_some() {
+            return None;
+        }
+        let traffic = self.network.traffic();
+        self.sometimes.reached_if(traffic.gossip_lost > 0, "a lost announcement was made good");
+        self.sometimes.reached_if(traffic.lost > 0, "a lost request was made good");
+        self.sometimes.reached_if(differed, "replicas differed and converged");
+        Some(took)
+    }
+
+    fn judge(&mut self, unsettled: Option<String>) {
+        let union: Vec<_> = (0..self.plans.len()).map(|dataset| self.union(dataset)).collect();
+        let nodes: BTreeMap<PeerId, usize> = self.nodes.iter().rev().map(|node| (node.identity.peer(), node.index)).collect();
+        let history = self.history.borrow();
+        let settled = Settled {
+            unsettled,
+            union: &union,
+            history: &history,
+            excuses: &self.excuses,
+            gone: &self.gone,
+            nodes: &nodes,
+            receipts_open: *self.receipts_open.borrow(),
+        };
+        let mut violations = Vec::new();
+        for invariant in self.invariants.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            if let Err(how) = invariant.settled(&settled) {
+                violations.push(Violation { invariant: invariant.name().to_owned(), at_ms: self.now_ms(), how });
+            }
+        }
+        drop(history);
+        violations.into_iter().for_each(|violation| self.violate(violation));
+    }
+
+    /// Where live replicas differ, or are not there; nothing where all are equal.
+    fn difference(&self) -> Option<String> {
+        let expected: Vec<usize> = self.nodes.iter().map(|node| node.index).filter(|node| !self.gone.contains(node)).collect();
+        for dataset in 0..self.plans.len() {
+            let name = &self.names[dataset];
+            let mut heads: Vec<(usize, BTreeMap<WriterId, u64>)> = Vec::new();
+            for node in &expected {
+                if self.nodes[*node].running(&self.plans[dataset].id).is_none() {
+                    return Some(format!("node {node} dataset {name}: it does not run: {}", self.gate(*node, dataset)));
+                }
+                heads.push((*node, self.heads(*node, dataset)));
+            }
+            let Some((first, reference)) = heads.first() else { continue };
+            for (node, other) in &heads[1..] {
+                let lines: BTreeSet<&WriterId> = reference.keys().chain(other.keys()).collect();
+                let differs = lines.into_iter().find(|line| reference.get(*line) != other.get(*line));
+                if let Some(line) = differs {
+                    let (one, two) = (reference.get(line).unwrap_or(&0), other.get(line).unwrap_or(&0));
+                    return Some(format!(
+                        "dataset {name}: node {first} has {one} commits of {line}, node {node} has {two}, and that is all there was time for"
+                    ));
+                }
+            }
+            if let Some(why) = self.unequal_states(dataset, &expected) {
+                return Some(why);
+            }
+        }
+        None
+    }
+
+    fn gate(&self, node: usize, dataset: usize) -> String {
+        let life = self.nodes[node].life.as_ref();
+        let handle = life.and_then(|life| life.handle.actors(&self.plans[dataset].id).ok());
+        handle.map_or_else(|| "the node is down".to_owned(), |handle| match &*handle.gate().borrow() {
+            Gate::Down { state, reason, .. } => format!("{}: {reason}", state.as_str()),
+            Gate::Idle | Gate::Opening | Gate::Running(_) => "it is being opened".to_owned(),
+        })
+    }
+
+    /// The newest commit of each line, without those that wait for clocks.
+    fn heads(&self, node: usize, dataset: usize) -> BTreeMap<WriterId, u64> {
+        let most = crate::clock::BEGINNING + self.now_ms() + self.skipped_ms + MAX_CLOCK_SKEW.as_millis() as u64;
+        let mut heads = BTreeMap::new();
+        let mut waits = BTreeSet::new();
+        for (id, commit) in self.seen.get(&(node, dataset)).into_iter().flat_map(|seen| &seen.commits) {
+            if commit.header().hlc.millis() > most {
+                waits.insert(id.line);
+            } else if !waits.contains(&id.line) {
+                heads.insert(id.line, id.seq);
+            }
+        }
+        heads
+    }
+
+    /// Replicas that register the same show the same, once they have the same commits.
+    fn unequal_states(&self, dataset: usize, nodes: &[usize]) -> Option<String> {
+        let seen = |node: &usize| self.seen.get(&(*node, dataset));
+        for (n, one) in nodes.iter().enumerate() {
+            for other in &nodes[n + 1..] {
+                let (Some(a), Some(b)) = (seen(one), seen(other)) else { continue };
+                let same_commits = a.commits.len() == b.commits.len() && a.commits.keys().eq(b.commits.keys());
+                if !same_commits || a.registered != b.registered {
+                    continue;
+                }
+                for collection in &a.registered {
+                    let (ours, theirs) = (a.fold.documents(collection), b.fold.documents(collection));
+                    if ours != theirs || a.fold.records(collection) != b.fold.records(collection) {
+                        let name = &self.names[dataset];
+                        return Some(format!("dataset {name} collection {collection}: nodes {one} and {other} have the same commits and differ"));
+                    }
+                }
+            }
+        }
+        None
+    }
+}
