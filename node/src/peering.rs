@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use anabranch_actors::api::{DatasetError, EnrolmentError};
+use anabranch_actors::api::{DatasetError, EnrolmentError, Enrolments};
 use anabranch_actors::node::NodeHandle;
 use anabranch_protocol::id::{DatasetId, PeerId};
 
@@ -101,17 +101,22 @@ impl Peering {
         dataset: Option<DatasetId>,
     ) -> Result<(), PeeringError> {
         let _turn = self.begin(node, peer, dataset.as_ref()).await?;
-        if self.set_disabled(peer, false).await? {
+        let let_in = self.set_disabled(peer, false).await?;
+        if let_in {
             network.set_disabled(peer, false);
         }
-        let datasets = match dataset {
-            Some(dataset) => vec![dataset],
-            None => {
-                let demoted = node.enrolments().await.into_iter().filter(|(_, enrolments)| enrolments.demoted.contains(&peer));
-                demoted.map(|(dataset, _)| dataset).collect()
-            }
-        };
-        set_enrolled(node, peer, datasets, true).await
+        if let Some(dataset) = dataset {
+            return outcome(set_enrolled(node, peer, vec![dataset], true).await);
+        }
+        let asked = Asked::all(node).await;
+        if !let_in {
+            self.check_known(node, network, peer, &asked).await?;
+        }
+        let demoted = asked.enrolments.into_iter().filter(|(_, enrolments)| enrolments.demoted.contains(&peer));
+        let mut failed = set_enrolled(node, peer, demoted.map(|(dataset, _)| dataset).collect(), true).await;
+        // Where it can't be seen whether the peer is demoted, it may be.
+        failed.extend(asked.silent);
+        outcome(failed)
     }
 
     /// `ack=all` does not wait for a peer any more: in one dataset, or in all.
@@ -127,10 +132,10 @@ impl Peering {
     ) -> Result<(), PeeringError> {
         let _turn = self.begin(node, peer, dataset.as_ref()).await?;
         if dataset.is_none() {
-            self.check_known(node, network, peer).await?;
+            self.check_known(node, network, peer, &Asked::all(node).await).await?;
         }
         let datasets = dataset.map_or_else(|| node.enabled(), |dataset| vec![dataset]);
-        set_enrolled(node, peer, datasets, false).await
+        outcome(set_enrolled(node, peer, datasets, false).await)
     }
 
     /// Refuses to talk to a peer until it is enrolled again. It need not be known yet.
@@ -150,8 +155,8 @@ impl Peering {
     /// [`PeeringError`].
     pub async fn remove(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
         let _turn = self.begin(node, peer, None).await?;
-        self.check_known(node, network, peer).await?;
-        let demoted = set_enrolled(node, peer, node.enabled(), false).await;
+        self.check_known(node, network, peer, &Asked::all(node).await).await?;
+        let demoted = outcome(set_enrolled(node, peer, node.enabled(), false).await);
         // First those who show it, or they would learn of the end of its connection before they are to forget it.
         node.forget_peer(peer).await;
         network.forget(peer).map_err(PeeringError::Network)?;
@@ -173,13 +178,18 @@ impl Peering {
         Ok(self.turn.lock().await)
     }
 
-    /// A slip in an id must not leave marks in every dataset.
-    async fn check_known(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
+    /// A slip in an id must neither leave marks in every dataset nor look as if something had been done.
+    async fn check_known(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId, asked: &Asked) -> Result<(), PeeringError> {
         let known = network.peers().contains_key(&peer)
             || self.disabled().contains(&peer)
-            || node.peers().await.iter().any(|info| info.peer == peer)
-            || node.enrolments().await.values().any(|enrolments| enrolments.knows(&peer));
-        if known { Ok(()) } else { Err(PeeringError::Unknown(peer)) }
+            || asked.enrolments.values().any(|enrolments| enrolments.knows(&peer))
+            || node.peers().await.iter().any(|info| info.peer == peer);
+        match known {
+            true => Ok(()),
+            false if asked.silent.is_empty() => Err(PeeringError::Unknown(peer)),
+            // One of those may know it.
+            false => Err(PeeringError::Partly(asked.silent.clone())),
+        }
     }
 
     /// Durable when this resolves; whether it was different.
@@ -200,12 +210,47 @@ impl Peering {
     }
 }
 
-async fn set_enrolled(node: &NodeHandle, peer: PeerId, datasets: Vec<DatasetId>, enrolled: bool) -> Result<(), PeeringError> {
+/// Who is enrolled where, as far as datasets tell.
+struct Asked {
+    enrolments: BTreeMap<DatasetId, Enrolments>,
+    /// Why the others don't tell.
+    silent: BTreeMap<DatasetId, EnrolmentError>,
+}
+
+impl Asked {
+    async fn all(node: &NodeHandle) -> Self {
+        let ask = |dataset: DatasetId| async move {
+            let answer = node.enrolments_in(&dataset).await;
+            (dataset, answer)
+        };
+        let (mut enrolments, mut silent) = (BTreeMap::new(), BTreeMap::new());
+        for (dataset, answer) in futures::future::join_all(node.enabled().into_iter().map(ask)).await {
+            match answer {
+                Ok(of) => drop(enrolments.insert(dataset, of)),
+                // Deleted meanwhile.
+                Err(DatasetError::Unknown(_)) => {}
+                Err(error) => drop(silent.insert(dataset, error.into())),
+            }
+        }
+        Self { enrolments, silent }
+    }
+}
+
+/// Why not, for each dataset in which it was not done.
+async fn set_enrolled(
+    node: &NodeHandle,
+    peer: PeerId,
+    datasets: Vec<DatasetId>,
+    enrolled: bool,
+) -> BTreeMap<DatasetId, EnrolmentError> {
     let asked = datasets.into_iter().map(|dataset| async move {
         let failed = node.set_enrolled(&dataset, peer, enrolled).await.err()?;
         Some((dataset, failed))
     });
-    let failed: BTreeMap<_, _> = futures::future::join_all(asked).await.into_iter().flatten().collect();
+    futures::future::join_all(asked).await.into_iter().flatten().collect()
+}
+
+fn outcome(failed: BTreeMap<DatasetId, EnrolmentError>) -> Result<(), PeeringError> {
     if failed.is_empty() { Ok(()) } else { Err(PeeringError::Partly(failed)) }
 }
 

@@ -134,3 +134,40 @@ fn a_removed_peer_is_gone_and_comes_back_only_by_itself() {
     assert_eq!(a.ask("DELETE", &format!("/v1/peers/{}", a.peer_id), "").0, 400);
     assert_eq!(a.ask("DELETE", "/v1/peers/bob", "").0, 400);
 }
+
+/// In a dataset that does not run nobody can see whether the peer is demoted: that is said, and an order that left it out is not
+/// called done.
+#[test]
+fn an_order_is_not_done_while_a_dataset_does_not_run() {
+    let place = Place::new();
+    let datasets = ["--dataset", "primary=orders", "--dataset", "logs:append=app"];
+    let a = place.node("a").arguments(&datasets).start();
+    let b = place.node("b").arguments(&datasets).peer(&a).start();
+    let both = json!(["logs", "primary"]);
+    let is_in_both = || wait_for("b is enrolled", || (row(&a, &b.peer_id)?["enrolled"] == both).then_some(()));
+    is_in_both();
+    assert_eq!(order(&a, "POST", &b.peer_id, "/demote", "")["demoted"], both);
+    let of_logs = |order: &str| a.ask("POST", &format!("/v1/datasets/logs/{order}"), "").0;
+    let asked = |peer: &str, order: &str| {
+        let (status, answer) = a.ask("POST", &format!("/v1/peers/{peer}/{order}"), "");
+        let kind = answer["type"].as_str().and_then(|kind| kind.rsplit('/').next()).unwrap_or_default().to_owned();
+        (status, kind, answer)
+    };
+    assert_eq!(of_logs("pause"), 202);
+    wait_for("logs is paused", || (a.dataset("logs")["state"] == "paused").then_some(()));
+    let (status, kind, answer) = asked(&b.peer_id, "enrol");
+    assert_eq!((status, kind.as_str(), &answer["datasets"]), (503, "not-in-every-dataset", &json!(["logs"])), "{answer}");
+    assert!(answer["detail"].as_str().is_some_and(|detail| detail.contains("logs is paused")), "{answer}");
+    assert_eq!(row(&a, &b.peer_id).expect("a row")["enrolled"], json!(["primary"]), "done where it can be");
+    // Whether the dataset that is silent knows a peer can't be said either; nothing is done on a guess.
+    let slip = "12D3KooWK9YALYEs75MFFSZKeiUg9UDaBiivfdquGn9fk5RC6Jfu";
+    for order in ["enrol", "demote"] {
+        let (status, _, answer) = asked(slip, order);
+        assert_eq!((status, &answer["datasets"]), (503, &json!(["logs"])), "{answer}");
+    }
+    assert_eq!(of_logs("resume"), 202);
+    wait_for("logs runs", || (a.dataset("logs")["state"] == "running").then_some(()));
+    assert_eq!(order(&a, "POST", &b.peer_id, "/enrol", "")["enrolled"], both);
+    assert_eq!((asked(slip, "enrol").0, asked(slip, "demote").0), (404, 404));
+    assert!(row(&a, slip).is_none());
+}
