@@ -64,7 +64,8 @@ fn in_words(failed: &BTreeMap<DatasetId, EnrolmentError>) -> String {
 pub struct Peering {
     file: Arc<PathBuf>,
     disabled: Arc<RwLock<BTreeSet<PeerId>>>,
-    /// One change at a time.
+    /// One change of who is disabled at a time. Not held while a dataset is waited for: one that is stuck must not keep a peer from
+    /// being disabled.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -100,11 +101,8 @@ impl Peering {
         peer: PeerId,
         dataset: Option<DatasetId>,
     ) -> Result<(), PeeringError> {
-        let _turn = self.begin(node, peer, dataset.as_ref()).await?;
-        let let_in = self.set_disabled(peer, false).await?;
-        if let_in {
-            network.set_disabled(peer, false);
-        }
+        check(node, peer, dataset.as_ref())?;
+        let let_in = self.set_disabled(network, peer, false).await?;
         if let Some(dataset) = dataset {
             return outcome(set_enrolled(node, peer, vec![dataset], true).await);
         }
@@ -130,7 +128,7 @@ impl Peering {
         peer: PeerId,
         dataset: Option<DatasetId>,
     ) -> Result<(), PeeringError> {
-        let _turn = self.begin(node, peer, dataset.as_ref()).await?;
+        check(node, peer, dataset.as_ref())?;
         if dataset.is_none() {
             self.check_known(node, network, peer, &Asked::all(node).await).await?;
         }
@@ -143,9 +141,8 @@ impl Peering {
     /// # Errors
     /// [`PeeringError`].
     pub async fn disable(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
-        let _turn = self.begin(node, peer, None).await?;
-        self.set_disabled(peer, true).await?;
-        network.set_disabled(peer, true);
+        check(node, peer, None)?;
+        self.set_disabled(network, peer, true).await?;
         Ok(())
     }
 
@@ -154,28 +151,13 @@ impl Peering {
     /// # Errors
     /// [`PeeringError`].
     pub async fn remove(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
-        let _turn = self.begin(node, peer, None).await?;
+        check(node, peer, None)?;
         self.check_known(node, network, peer, &Asked::all(node).await).await?;
         let demoted = outcome(set_enrolled(node, peer, node.enabled(), false).await);
         // First those who show it, or they would learn of the end of its connection before they are to forget it.
         node.forget_peer(peer).await;
         network.forget(peer).map_err(PeeringError::Network)?;
         demoted
-    }
-
-    async fn begin(
-        &self,
-        node: &NodeHandle,
-        peer: PeerId,
-        dataset: Option<&DatasetId>,
-    ) -> Result<tokio::sync::MutexGuard<'_, ()>, PeeringError> {
-        if peer == node.peer_id() {
-            return Err(PeeringError::Myself);
-        }
-        if let Some(dataset) = dataset.filter(|dataset| node.kind(dataset).is_none()) {
-            return Err(PeeringError::Dataset(DatasetError::Unknown(dataset.clone())));
-        }
-        Ok(self.turn.lock().await)
     }
 
     /// A slip in an id must neither leave marks in every dataset nor look as if something had been done.
@@ -192,8 +174,9 @@ impl Peering {
         }
     }
 
-    /// Durable when this resolves; whether it was different.
-    async fn set_disabled(&self, peer: PeerId, disabled: bool) -> Result<bool, PeeringError> {
+    /// Durable when this resolves, and the network knows; whether it was different.
+    async fn set_disabled(&self, network: &dyn Network, peer: PeerId, disabled: bool) -> Result<bool, PeeringError> {
+        let _turn = self.turn.lock().await;
         let mut peers = self.disabled();
         let changed = if disabled { peers.insert(peer) } else { peers.remove(&peer) };
         if !changed {
@@ -206,7 +189,19 @@ impl Peering {
         let written = tokio::task::spawn_blocking(move || write_whole(&file, text.as_bytes())).await;
         written.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         *self.disabled.write().unwrap_or_else(PoisonError::into_inner) = peers;
+        network.set_disabled(peer, disabled);
         Ok(true)
+    }
+}
+
+/// Whether the order means another peer, and a dataset of this node.
+fn check(node: &NodeHandle, peer: PeerId, dataset: Option<&DatasetId>) -> Result<(), PeeringError> {
+    if peer == node.peer_id() {
+        return Err(PeeringError::Myself);
+    }
+    match dataset.filter(|dataset| node.kind(dataset).is_none()) {
+        Some(dataset) => Err(PeeringError::Dataset(DatasetError::Unknown(dataset.clone()))),
+        None => Ok(()),
     }
 }
 
