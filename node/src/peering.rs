@@ -18,6 +18,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anabranch_actors::api::{DatasetError, EnrolmentError, Enrolments};
 use anabranch_actors::node::NodeHandle;
 use anabranch_protocol::id::{DatasetId, PeerId};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::network::Network;
 use crate::process::Failure;
@@ -44,8 +45,8 @@ pub enum PeeringError {
     /// Too many are disabled.
     #[error("{DISABLED_MAX} peers are disabled already: use `access.allow` or a network key instead")]
     TooMany,
-    /// The file could not be written; nothing was changed.
-    #[error("can't write in the data directory, nothing was changed: {0}")]
+    /// The file could not be written: until the next start nothing changes; what holds then is not known.
+    #[error("can't write who is disabled in the data directory ({0}): nothing is changed until the next start; say it again")]
     Io(#[from] io::Error),
     /// Some datasets could not be told; the others were.
     #[error("not done in every dataset: {}; say it again once they run", in_words(.0))]
@@ -66,7 +67,14 @@ pub struct Peering {
     disabled: Arc<RwLock<BTreeSet<PeerId>>>,
     /// One change of who is disabled at a time. Not held while a dataset is waited for: one that is stuck must not keep a peer from
     /// being disabled.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Arc<tokio::sync::Mutex<Turn>>,
+}
+
+#[derive(Debug)]
+struct Turn {
+    /// The last change came to its end: file, memory and network are alike. A write that failed may have replaced the file all the
+    /// same, or have left it so that a crash takes it back: then the next order does everything, whatever it finds in memory.
+    settled: bool,
 }
 
 impl Peering {
@@ -81,7 +89,8 @@ impl Peering {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
             Err(error) => return Err(Failure::other(format!("can't read who is disabled, {}", file.display()), error)),
         };
-        Ok(Self { file: Arc::new(file), disabled: Arc::new(RwLock::new(disabled)), turn: Arc::default() })
+        let turn = tokio::sync::Mutex::new(Turn { settled: true });
+        Ok(Self { file: Arc::new(file), disabled: Arc::new(RwLock::new(disabled)), turn: Arc::new(turn) })
     }
 
     /// Who is disabled now.
@@ -161,7 +170,13 @@ impl Peering {
     }
 
     /// A slip in an id must neither leave marks in every dataset nor look as if something had been done.
-    async fn check_known(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId, asked: &Asked) -> Result<(), PeeringError> {
+    async fn check_known(
+        &self,
+        node: &NodeHandle,
+        network: &dyn Network,
+        peer: PeerId,
+        asked: &Asked,
+    ) -> Result<(), PeeringError> {
         let known = network.peers().contains_key(&peer)
             || self.disabled().contains(&peer)
             || asked.enrolments.values().any(|enrolments| enrolments.knows(&peer))
@@ -176,21 +191,29 @@ impl Peering {
 
     /// Durable when this resolves, and the network knows; whether it was different.
     async fn set_disabled(&self, network: &dyn Network, peer: PeerId, disabled: bool) -> Result<bool, PeeringError> {
-        let _turn = self.turn.lock().await;
+        let turn = self.turn.clone().lock_owned().await;
         let mut peers = self.disabled();
         let changed = if disabled { peers.insert(peer) } else { peers.remove(&peer) };
-        if !changed {
+        if !changed && turn.settled {
             return Ok(false);
         }
-        if peers.len() > DISABLED_MAX {
+        if disabled && peers.len() > DISABLED_MAX {
             return Err(PeeringError::TooMany);
         }
-        let (file, text) = (self.file.clone(), page(&peers));
-        let written = tokio::task::spawn_blocking(move || write_whole(&file, text.as_bytes())).await;
-        written.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        *self.disabled.write().unwrap_or_else(PoisonError::into_inner) = peers;
+        let this = self.clone();
+        let written = tokio::task::spawn_blocking(move || this.write(turn, peers)).await;
+        let mut turn = written.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         network.set_disabled(peer, disabled);
-        Ok(true)
+        turn.settled = true;
+        Ok(changed)
+    }
+
+    /// Goes to its end also where nobody waits for it any more: the file is not replaced without memory, nor by two at once.
+    fn write(&self, mut turn: OwnedMutexGuard<Turn>, peers: BTreeSet<PeerId>) -> io::Result<OwnedMutexGuard<Turn>> {
+        turn.settled = false;
+        write_whole(&self.file, page(&peers).as_bytes())?;
+        *self.disabled.write().unwrap_or_else(PoisonError::into_inner) = peers;
+        Ok(turn)
     }
 }
 
@@ -265,6 +288,58 @@ fn parse(text: &str) -> Result<BTreeSet<PeerId>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Isolated;
+
+    fn on_disk(dir: &Path) -> BTreeSet<PeerId> {
+        Peering::start(dir).unwrap().disabled()
+    }
+
+    /// A write that fails may have replaced the file before it failed; the next order must not trust memory then.
+    #[tokio::test]
+    async fn after_a_write_that_failed_the_next_order_writes_whatever_memory_says() {
+        let place = tempfile::tempdir().unwrap();
+        let (dir, away) = (place.path().join("data"), place.path().join("away"));
+        std::fs::create_dir(&dir).unwrap();
+        let peering = Peering::start(&dir).unwrap();
+        let peer = PeerId([1; 32]);
+        std::fs::rename(&dir, &away).unwrap();
+        let failed = peering.set_disabled(&Isolated, peer, true).await;
+        assert!(matches!(failed, Err(PeeringError::Io(_))) && peering.disabled().is_empty(), "{failed:?}");
+        std::fs::rename(&away, &dir).unwrap();
+        // As if the rename had been done and the sync of the directory had failed.
+        std::fs::write(dir.join(FILE), page(&BTreeSet::from([peer]))).unwrap();
+        assert_eq!(on_disk(&dir), BTreeSet::from([peer]));
+        peering.set_disabled(&Isolated, peer, false).await.unwrap();
+        assert_eq!(on_disk(&dir), BTreeSet::new(), "it would be disabled again after a restart");
+    }
+
+    /// A client that goes away takes its order's future along.
+    #[tokio::test]
+    async fn an_order_that_nobody_waits_for_leaves_memory_and_file_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let peering = Peering::start(dir.path()).unwrap();
+        for round in 0..20 {
+            let (peer, other) = (PeerId([1; 32]), PeerId([2; 32]));
+            // Polled once, so the write is under way, and dropped.
+            let _ = futures::FutureExt::now_or_never(peering.set_disabled(&Isolated, peer, round % 2 == 0));
+            // Comes after it.
+            peering.set_disabled(&Isolated, other, round % 2 == 0).await.unwrap();
+            assert_eq!(peering.disabled(), on_disk(dir.path()));
+            assert_eq!(peering.disabled().len(), if round % 2 == 0 { 2 } else { 0 });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_let_in_again_however_many_are_disabled() {
+        let dir = tempfile::tempdir().unwrap();
+        let peer = |n: usize| PeerId(std::array::from_fn(|at| n.to_be_bytes().get(at).copied().unwrap_or_default()));
+        let too_many: BTreeSet<_> = (0..DISABLED_MAX + 2).map(peer).collect();
+        std::fs::write(dir.path().join(FILE), page(&too_many)).unwrap();
+        let peering = Peering::start(dir.path()).unwrap();
+        assert!(peering.set_disabled(&Isolated, peer(0), false).await.unwrap());
+        assert!(matches!(peering.set_disabled(&Isolated, peer(0), true).await, Err(PeeringError::TooMany)));
+        assert_eq!(on_disk(dir.path()).len(), DISABLED_MAX + 1);
+    }
 
     #[test]
     fn who_is_disabled_is_read_as_it_was_written_and_damage_stops_the_node() {

@@ -165,7 +165,7 @@ pub async fn create(request: HttpRequest, api: Data<Api>, mut payload: Payload) 
     // On its own: a client that goes away must not leave it half done.
     let (hosting, node) = (api.hosting.clone(), api.node.clone());
     let created = actix_web::rt::spawn(async move { hosting.create(&node, body).await }).await;
-    let dataset = created.map_err(interrupted)?.map_err(of_hosting)?;
+    let dataset = created.map_err(|error| Problem::interrupted(&error))?.map_err(of_hosting)?;
     let info = api.node.dataset(&dataset).await.map_err(|error| Problem::of_dataset(&error))?;
     Ok(HttpResponse::Created().json(row(info)))
 }
@@ -180,18 +180,14 @@ pub async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse
     let dataset = target::dataset(&request)?;
     let (hosting, node, name) = (api.hosting.clone(), api.node.clone(), dataset.clone());
     let deleted = actix_web::rt::spawn(async move { hosting.delete(&node, &name).await }).await;
-    let configured = deleted.map_err(interrupted)?.map_err(|error| of_hosting(error).in_dataset(&dataset))?;
+    let configured =
+        deleted.map_err(|error| Problem::interrupted(&error))?.map_err(|error| of_hosting(error).in_dataset(&dataset))?;
     let now = if configured {
         "deleted; the configuration names it, so the next start of the node begins it anew, empty"
     } else {
         "deleted"
     };
     Ok(HttpResponse::Ok().json(Deleted { dataset_id: dataset.to_string(), now, configured }))
-}
-
-fn interrupted(error: impl std::fmt::Display) -> Problem {
-    let title = "It was interrupted";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "interrupted", title, format!("how it ended is not known: {error}"))
 }
 
 fn of_hosting(error: HostingError) -> Problem {

@@ -30,8 +30,8 @@ pub struct InDataset {
 )]
 pub async fn enrol(request: HttpRequest, api: Data<Api>, payload: Payload) -> Result<HttpResponse, Problem> {
     let (peer, dataset) = asked(&request, &api, payload).await?;
-    api.peering.enrol(&api.node, &*api.network, peer, dataset).await.map_err(|error| problem(&error))?;
-    Ok(standing(&api, peer).await)
+    let order = |api: Data<Api>| async move { api.peering.enrol(&api.node, &*api.network, peer, dataset).await };
+    carry_out(&api, peer, order).await
 }
 
 /// Does not wait for a peer any more on writes with `ack=all`: in one dataset, or in all.
@@ -43,8 +43,8 @@ pub async fn enrol(request: HttpRequest, api: Data<Api>, payload: Payload) -> Re
 )]
 pub async fn demote(request: HttpRequest, api: Data<Api>, payload: Payload) -> Result<HttpResponse, Problem> {
     let (peer, dataset) = asked(&request, &api, payload).await?;
-    api.peering.demote(&api.node, &*api.network, peer, dataset).await.map_err(|error| problem(&error))?;
-    Ok(standing(&api, peer).await)
+    let order = |api: Data<Api>| async move { api.peering.demote(&api.node, &*api.network, peer, dataset).await };
+    carry_out(&api, peer, order).await
 }
 
 /// Refuses to talk to a peer until it is enrolled again. It need not be known yet.
@@ -55,8 +55,8 @@ pub async fn demote(request: HttpRequest, api: Data<Api>, payload: Payload) -> R
 )]
 pub async fn disable(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let peer = target::peer(&request)?;
-    api.peering.disable(&api.node, &*api.network, peer).await.map_err(|error| problem(&error))?;
-    Ok(standing(&api, peer).await)
+    let order = |api: Data<Api>| async move { api.peering.disable(&api.node, &*api.network, peer).await };
+    carry_out(&api, peer, order).await
 }
 
 /// Demotes a peer everywhere, disconnects it and forgets its addresses. It may come back by itself unless it is disabled.
@@ -67,8 +67,18 @@ pub async fn disable(request: HttpRequest, api: Data<Api>) -> Result<HttpRespons
 )]
 pub async fn remove(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let peer = target::peer(&request)?;
-    api.peering.remove(&api.node, &*api.network, peer).await.map_err(|error| problem(&error))?;
-    Ok(standing(&api, peer).await)
+    let order = |api: Data<Api>| async move { api.peering.remove(&api.node, &*api.network, peer).await };
+    carry_out(&api, peer, order).await
+}
+
+/// On its own: a client that goes away must not leave an order half done.
+async fn carry_out<Done>(api: &Data<Api>, peer: PeerId, order: impl FnOnce(Data<Api>) -> Done) -> Result<HttpResponse, Problem>
+where
+    Done: Future<Output = Result<(), PeeringError>> + 'static,
+{
+    let done = actix_web::rt::spawn(order(api.clone())).await;
+    done.map_err(|error| Problem::interrupted(&error))?.map_err(|error| problem(&error))?;
+    Ok(standing(api, peer).await)
 }
 
 async fn asked(request: &HttpRequest, api: &Api, mut payload: Payload) -> Result<(PeerId, Option<DatasetId>), Problem> {
