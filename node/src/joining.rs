@@ -13,6 +13,7 @@ use anabranch_actors::dataset::lineage;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::PeerId;
 use anabranch_protocol::invite::{Invite, Untimely};
+use anabranch_protocol::network_key::{Keyring, NetworkKey};
 use libp2p::Multiaddr;
 
 use crate::builder::ADDRESS_BOOK_FILE;
@@ -56,18 +57,25 @@ fn read_all(from: impl std::io::Read) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Refuses an invite that expired, unless the node joined by it before. Changes nothing.
+/// Refuses an invite that expired, unless the node joined by it before: the directory has the key it brought, or knows its node.
+/// Changes nothing.
 ///
 /// # Errors
 /// [`Failure::Usage`].
 pub fn check_time(invite: &Invite, data_dir: &Path, now: WallClock) -> Result<(), Failure> {
     let Err(untimely) = invite.check_time(now) else { return Ok(()) };
     let known = swarm::to_libp2p(invite.peer).is_some_and(|peer| swarm::knows(&data_dir.join(ADDRESS_BOOK_FILE), &peer));
-    if known {
-        tracing::info!("the invite is of a node that is known already; it needs no --join any more");
+    // Joining writes the key last; the node that invited may have been removed or forgotten since.
+    if known || has_key_of(invite, data_dir) {
+        tracing::info!("the node joined by this invite before; it needs no --join any more");
         return Ok(());
     }
     Err(Failure::Usage(format!("--join: {}", in_words(invite, untimely, now))))
+}
+
+fn has_key_of(invite: &Invite, data_dir: &Path) -> bool {
+    let stored = std::fs::read_to_string(data_dir.join(STORED_KEY_FILE)).ok().and_then(|text| NetworkKey::from_text(&text).ok());
+    invite.network_key.as_ref().is_some_and(|key| stored.is_some_and(|stored| Keyring::new([stored]).contains(key)))
 }
 
 fn in_words(invite: &Invite, untimely: Untimely, now: WallClock) -> String {

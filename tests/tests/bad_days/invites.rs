@@ -161,3 +161,20 @@ fn an_expired_invite_is_refused_by_the_joiners_clock() {
     let c = place.faulty_node("c", 0).arguments(&["--join", "-"]).input(&short).start();
     drop(c.stop().environment("TEST_CLOCK", "7200000").start());
 }
+
+/// The address book is not what says that a node joined: the node that invited may have been removed, or the book lost.
+#[test]
+fn an_expired_invite_hinders_nobody_who_has_its_key() {
+    let place = Place::new();
+    let key = network_key(&place, "ours.key");
+    let three_hours = "-10800000";
+    let a = place.faulty_node("a", -3 * 3_600_000).arguments(&["--network-key", text(&key)]).start();
+    let short = invite(&a, &["--expires", "1h"]);
+    drop(a.stop());
+    let b = place.faulty_node("b", 0).environment("TEST_CLOCK", three_hours).arguments(&["--join", "-"]).input(&short);
+    let b = b.start().stop().environment("TEST_CLOCK", "0");
+    std::fs::remove_file(place.path("b/peers.json")).expect("an address book to lose");
+    drop(b.start());
+    // It is the key that says so.
+    assert!(refused_join(&place, "c", &short).contains("expired"));
+}
