@@ -193,14 +193,14 @@ impl NodeBuilder {
         let data_dir = DataDir::open(&config.data_dir)?;
         let hosting = start_hosting(&data_dir, &mut config)?;
         let key = NodeKey::in_dir(data_dir.path())?;
+        let peering = Peering::start(data_dir.path())?;
+        let incarnation = incarnation::of_dir(data_dir.path())?;
+        // Before anything is joined or runs, so that a port in use is noticed while there is nothing to take back.
+        #[cfg(feature = "http")]
+        let listener = if self.serve_http { Some(bind(&config)?) } else { None };
         if let Some(invite) = &join {
             joining::join(invite, key.identity().peer(), data_dir.path(), &mut config)?;
         }
-        let peering = Peering::start(data_dir.path())?;
-        let incarnation = incarnation::of_dir(data_dir.path())?;
-        // Before anything runs, so that a port in use is noticed while there is nothing to stop.
-        #[cfg(feature = "http")]
-        let listener = if self.serve_http { Some(bind(&config)?) } else { None };
 
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let network = start_network(&config, &key, &data_dir, peering.disabled(), events).await?;

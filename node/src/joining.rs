@@ -1,6 +1,7 @@
 //! Joining by an invite: from what `--join` says to a data directory that needs no invite any more.
 //!
-//! Everything that could refuse is looked at before anything is written. Then the directory gets the lineages, the address of
+//! Everything that could refuse is looked at before anything is written, HTTP's address too; the network alone starts after it, for
+//! it starts with the key. Then the directory gets the lineages, the address of
 //! the node that invites, and last the network key; each step is whole or not done, and joining again finishes what a crash cut
 //! short.
 

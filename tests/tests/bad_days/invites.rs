@@ -112,6 +112,16 @@ fn an_invite_that_does_not_fit_is_refused_and_nothing_is_changed() {
     assert!(refused_join(&place, "none", &invite_a.replacen('1', "2", 1)).contains("version 2"));
     assert!(refused_join(&place, "none", "a line of text that is about something else").contains("not an invite"));
     assert!(!place.path("none").exists() && !place.path("a-copy").exists());
+    // Nor does a node join that can't serve.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let http = taken.local_addr().expect("an address").to_string();
+    let file = place.path("late.invite");
+    std::fs::write(&file, &invite_a).expect("a file");
+    let arguments = ["run", "--listen", "/ip4/127.0.0.1/tcp/0", "--http", &http, "--join", text(&file), "--data-dir"];
+    let output = Command::new(shipped()).args(arguments).arg(place.path("late")).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(["network.key", "peers.json"].iter().all(|file| !place.path("late").join(file).exists()), "it did not join");
+
     drop(a.stop());
     assert!(refused_join(&place, "a", &invite_a).contains("made the invite itself"));
 }
