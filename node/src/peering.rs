@@ -23,6 +23,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::network::Network;
 use crate::process::Failure;
 use crate::process::data_dir::write_whole;
+use crate::swarm::SwarmError;
 
 const FILE: &str = "disabled-peers";
 /// First line of the file.
@@ -49,15 +50,21 @@ pub enum PeeringError {
     #[error("can't write who is disabled in the data directory ({0}): nothing is changed until the next start; say it again")]
     Io(#[from] io::Error),
     /// Some datasets could not be told; the others were.
-    #[error("not done in every dataset: {}; say it again once they run", in_words(.0))]
-    Partly(BTreeMap<DatasetId, EnrolmentError>),
-    /// The network did not take the order.
+    #[error("not done in every dataset: {}; say it again once they run", in_words(.failed, .network.as_ref()))]
+    Partly {
+        /// Why not, there.
+        failed: BTreeMap<DatasetId, EnrolmentError>,
+        /// Where the network failed as well.
+        network: Option<SwarmError>,
+    },
+    /// The network did not take the order, or may forget it.
     #[error("{0}: say it again")]
-    Network(String),
+    Network(SwarmError),
 }
 
-fn in_words(failed: &BTreeMap<DatasetId, EnrolmentError>) -> String {
-    failed.values().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+fn in_words(failed: &BTreeMap<DatasetId, EnrolmentError>, network: Option<&SwarmError>) -> String {
+    let failed = failed.values().map(ToString::to_string).chain(network.map(ToString::to_string));
+    failed.collect::<Vec<_>>().join("; ")
 }
 
 /// See the module documentation. Cheap to clone.
@@ -162,11 +169,14 @@ impl Peering {
     pub async fn remove(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
         check(node, peer, None)?;
         self.check_known(node, network, peer, &Asked::all(node).await).await?;
-        let demoted = outcome(set_enrolled(node, peer, node.enabled(), false).await);
+        let failed = set_enrolled(node, peer, node.enabled(), false).await;
         // First those who show it, or they would learn of the end of its connection before they are to forget it.
         node.forget_peer(peer).await;
-        network.forget(peer).map_err(PeeringError::Network)?;
-        demoted
+        match network.forget(peer).await {
+            Ok(()) => outcome(failed),
+            Err(error) if failed.is_empty() => Err(PeeringError::Network(error)),
+            Err(error) => Err(PeeringError::Partly { failed, network: Some(error) }),
+        }
     }
 
     /// A slip in an id must neither leave marks in every dataset nor look as if something had been done.
@@ -185,7 +195,7 @@ impl Peering {
             true => Ok(()),
             false if asked.silent.is_empty() => Err(PeeringError::Unknown(peer)),
             // One of those may know it.
-            false => Err(PeeringError::Partly(asked.silent.clone())),
+            false => Err(PeeringError::Partly { failed: asked.silent.clone(), network: None }),
         }
     }
 
@@ -269,7 +279,7 @@ async fn set_enrolled(
 }
 
 fn outcome(failed: BTreeMap<DatasetId, EnrolmentError>) -> Result<(), PeeringError> {
-    if failed.is_empty() { Ok(()) } else { Err(PeeringError::Partly(failed)) }
+    if failed.is_empty() { Ok(()) } else { Err(PeeringError::Partly { failed, network: None }) }
 }
 
 fn page(peers: &BTreeSet<PeerId>) -> String {

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use super::{Api, body, target};
 use crate::peering::PeeringError;
+use crate::swarm::SwarmError;
 
 const BODY_MAX: usize = 4 << 10;
 
@@ -123,10 +124,10 @@ fn problem(error: &PeeringError) -> Problem {
         PeeringError::Unknown(_) => Problem::not_found(detail),
         PeeringError::Dataset(error) => Problem::of_dataset(error),
         PeeringError::TooMany => Problem::new(StatusCode::CONFLICT, "too-many-disabled", "Too many peers are disabled", detail),
-        PeeringError::Io(_) => {
+        PeeringError::Io(_) | PeeringError::Network(SwarmError::NotWritten(_)) => {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not-written", "The data directory can't be written", detail)
         }
-        PeeringError::Partly(failed) => {
+        PeeringError::Partly { failed, .. } => {
             let datasets: Vec<_> = failed.keys().map(ToString::to_string).collect();
             let (name, title) = ("not-in-every-dataset", "Not done in every dataset");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, name, title, detail)
