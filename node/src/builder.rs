@@ -94,6 +94,12 @@ impl NodeBuilder {
         Self { file, said, with_environment: true, serve_http: true, ..Self::default() }
     }
 
+    /// What `anabranch demo` starts: HTTP is served, and a variable that is meant for the user's node counts for none of its nodes.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_demo(said: Overrides) -> Self {
+        Self { said, serve_http: true, ..Self::default() }
+    }
+
     /// A configuration file (TOML, as of `anabranch run --config`); everything else that is said here goes over it. Its `[http]`
     /// counts once [`NodeBuilder::http`] says that HTTP is served.
     #[must_use]
