@@ -51,7 +51,7 @@ impl Clock for SystemClock {
 
 /// A node that is about to start.
 ///
-/// Nothing is read but what is named here: no environment, no file. Without a word it keeps its data in `./anabranch-data`,
+/// Nothing is read but what is named here and what the node keeps in its data directory: no environment, no configuration file. Without a word it keeps its data in `./anabranch-data`,
 /// listens on port 4001 of 127.0.0.1, runs the dataset `primary` with every collection, and serves no HTTP.
 #[derive(Debug, Clone)]
 pub struct NodeBuilder {
