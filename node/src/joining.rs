@@ -22,6 +22,7 @@ use crate::config::{Config, STORED_KEY_FILE};
 use crate::process::Failure;
 use crate::process::data_dir::write_whole;
 use crate::swarm;
+use crate::wall_time::rfc3339;
 
 /// Largest file or input that is read as an invite, bytes.
 const INPUT_MAX: u64 = 64 << 10;
@@ -99,16 +100,6 @@ fn in_words(invite: &Invite, untimely: Untimely, now: WallClock) -> String {
 fn span(time: Duration) -> String {
     let whole = if time < Duration::from_secs(1) { time } else { Duration::from_secs(time.as_secs()) };
     humantime::format_duration(whole).to_string()
-}
-
-/// The last second that people write as a time, milliseconds.
-const YEAR_9999: u64 = 253_402_300_799_000;
-
-/// A time as people read it.
-#[must_use]
-pub fn rfc3339(at: WallClock) -> String {
-    let at = std::time::UNIX_EPOCH + Duration::from_millis(at.0.min(YEAR_9999));
-    humantime::format_rfc3339_seconds(at).to_string()
 }
 
 /// Writes into the data directory what the invite says, so that later starts need none. `config` is as it will run.

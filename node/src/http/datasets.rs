@@ -1,7 +1,7 @@
 //! `GET /v1/datasets`, `GET /v1/datasets/{d}`; `POST /v1/datasets` and `DELETE /v1/datasets/{d}`, which create and delete.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
@@ -14,6 +14,7 @@ use super::operate::AsideRow;
 use super::problem::Problem;
 use super::{Api, body, target};
 use crate::hosting::HostingError;
+use crate::wall_time::rfc3339_millis;
 
 /// A thousand collections of the longest names, and room for the rest.
 const DATASET_BODY_MAX: usize = 256 << 10;
@@ -267,6 +268,5 @@ fn contents(contents: DatasetContents) -> Contents {
 }
 
 fn row_audit(RowAudit { rows, walks, finished }: RowAudit) -> RowAuditRow {
-    let at = finished.map(|at| SystemTime::UNIX_EPOCH + Duration::from_millis(at.0));
-    RowAuditRow { rows, walks, finished_at: at.map(|at| humantime::format_rfc3339_millis(at).to_string()) }
+    RowAuditRow { rows, walks, finished_at: finished.map(rfc3339_millis) }
 }
