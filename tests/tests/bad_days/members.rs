@@ -171,3 +171,22 @@ fn an_order_is_not_done_while_a_dataset_does_not_run() {
     assert_eq!((asked(slip, "enrol").0, asked(slip, "demote").0), (404, 404));
     assert!(row(&a, slip).is_none());
 }
+
+/// Where a dataset is stuck, an order about it waits; a peer is disabled all the same.
+#[test]
+fn a_dataset_that_is_stuck_does_not_keep_a_peer_from_being_disabled() {
+    let place = Place::new();
+    let datasets = ["--dataset", "primary=orders", "--dataset", "logs:append=app"];
+    let a = place.faulty_node("a", 0).environment("TEST_DISK_PATIENCE", "600000").arguments(&datasets).start();
+    let peers = ["12D3KooWK9YALYEs75MFFSZKeiUg9UDaBiivfdquGn9fk5RC6Jfu", "12D3KooWEBUiR8AtH2h9E8vXA28MzdeophpeSTVArkDam7Th6GDp"];
+    place.set_faults("a", "barrier:hang:count=forever:dataset=logs");
+    place.faults_taken("a");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| order(&a, "POST", peers[0], "/demote", "{\"dataset\": \"logs\"}"));
+        wait_for("the order is stuck", || a.dataset("logs").get("documents").is_none().then_some(()));
+        assert_eq!(order(&a, "POST", peers[1], "/disable", "")["disabled"], true);
+        // It waited for the disk until now, and is done in time.
+        place.set_faults("a", "");
+        assert_eq!(waiting.join().expect("an answer")["demoted"], json!(["logs"]));
+    });
+}
