@@ -54,6 +54,14 @@ pub enum ConfirmationError {
 }
 
 impl SignedStatement {
+    /// What it says, whoever signed it.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn unverified(&self) -> Result<Statement, DecodeError> {
+        codec::decode(&self.0, CONTROL_BYTES_MAX)
+    }
+
     /// Signs a statement.
     #[must_use]
     pub fn sign(statement: &Statement, lineage: Lineage, identity: &Identity) -> Self {
@@ -67,7 +75,7 @@ impl SignedStatement {
     /// # Errors
     /// [`ConfirmationError`].
     pub fn verify(&self, dataset: &DatasetId, lineage: Lineage) -> Result<Statement, ConfirmationError> {
-        let statement: Statement = codec::decode(&self.0, CONTROL_BYTES_MAX)?;
+        let statement = self.unverified()?;
         if DatasetId::from_wire(statement.dataset.as_ref()).as_ref() != Some(dataset) {
             return Err(ConfirmationError::OtherDataset);
         }

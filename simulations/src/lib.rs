@@ -2,7 +2,9 @@
 //! invariants (`docs/simulation.md`); and benchmarks, which measure real nodes beside a bare loop on the same store.
 
 pub mod bench;
+pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod disk;
 pub mod faults;
 pub mod hostile;
@@ -11,8 +13,10 @@ pub mod network;
 pub mod node;
 pub mod options;
 pub mod oracle;
+pub mod report;
 pub mod rng;
 pub mod scenarios;
+pub mod shrink;
 pub mod sometimes;
 pub mod trace;
 pub mod workload;

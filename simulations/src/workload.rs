@@ -60,11 +60,17 @@ fn key(text: &str) -> Key {
     Key::new(text).expect("a key")
 }
 
+/// What every value begins with: its write and its dataset.
+#[must_use]
+pub fn marks(number: u64, dataset: usize) -> String {
+    format!("{WRITE_MARK}{number};{DATASET_MARK}{dataset};")
+}
+
 /// A value of a write.
 #[must_use]
 pub fn value(number: u64, dataset: usize, secret: bool, padding: usize) -> Vec<u8> {
     let secret = if secret { SECRET_MARK } else { "" };
-    let text = format!("\"{WRITE_MARK}{number};{DATASET_MARK}{dataset};{secret}{}\"", "x".repeat(padding));
+    let text = format!("\"{}{secret}{}\"", marks(number, dataset), "x".repeat(padding));
     Value::from_json(text.as_bytes()).expect("a JSON string").encode()
 }
 

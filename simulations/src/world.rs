@@ -1,14 +1,16 @@
 //! A world: nodes, network, disks and clocks on one thread, what happens to them, and who looks.
 
+mod application;
 mod faulting;
 mod looking;
 mod settling;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use anabranch_protocol::commit::Identity;
@@ -24,7 +26,7 @@ use crate::disk::Disk;
 use crate::faults::{self, Fault};
 use crate::invariants::{self, Excuses, Invariant, Message, Violation};
 use crate::network::{Network, Traffic};
-use crate::node::{DatasetPlan, Panics, SimulatedNode};
+use crate::node::{DatasetPlan, PLANNED_PANIC, Panics, SimulatedNode};
 use crate::options::Options;
 use crate::oracle::{Operation, Outcome};
 use crate::rng::Rng;
@@ -65,6 +67,9 @@ pub struct Report {
     pub simulated_ms: u64,
 }
 
+/// How often an application looks for what is new.
+const WATCH_EVERY: Duration = Duration::from_millis(50);
+
 /// How far the furthest live replica of a dataset is behind all that is known.
 #[derive(Debug, Clone, Serialize)]
 pub struct Lag {
@@ -72,6 +77,23 @@ pub struct Lag {
     pub at_ms: u64,
     /// Commits, per dataset.
     pub commits: Vec<u64>,
+}
+
+/// An operation of an application, at its time and place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scripted {
+    /// When, simulated milliseconds.
+    pub at_ms: u64,
+    /// At which node.
+    pub node: usize,
+    /// What is appended.
+    pub text: String,
+}
+
+impl fmt::Display for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3} s, node {}: {}", Duration::from_millis(self.at_ms).as_secs_f64(), self.node, self.text)
+    }
 }
 
 /// What the world does next.
@@ -89,6 +111,8 @@ pub(crate) enum Action {
     Bury { node: usize, tries: u32 },
     Flood { node: usize, dataset: usize, left: u32 },
     Panic { node: usize, dataset: usize, left: u32 },
+    Scripted(usize),
+    Watch,
 }
 
 /// See the module documentation.
@@ -118,6 +142,10 @@ pub struct World {
     /// Months that passed while nothing else did, milliseconds.
     pub(crate) skipped_ms: u64,
     pub(crate) sometimes: Sometimes,
+    /// Operations of an application, if this is one's world.
+    script: Vec<Scripted>,
+    /// What arrived at each node, as an application there heard of it.
+    heard: BTreeMap<usize, Vec<String>>,
     pub(crate) lag: Vec<Lag>,
     pub(crate) place: tempfile::TempDir,
     pub(crate) restarts: u64,
@@ -130,6 +158,7 @@ pub struct World {
 /// Where the machine refuses a temporary directory.
 #[must_use]
 pub fn run(options: &Options, loud: bool, observer: impl FnMut(f64) + 'static) -> Report {
+    silence_planned_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime needs nothing");
     let local = LocalSet::new();
@@ -140,6 +169,27 @@ pub fn run(options: &Options, loud: bool, observer: impl FnMut(f64) + 'static) -
     let _inside = runtime.enter();
     drop(local);
     report
+}
+
+/// Runs the operations of an application; what arrived at each node that is there in the end, in the order in which it arrived.
+#[must_use]
+pub fn run_script(options: &Options, script: Vec<Scripted>) -> BTreeMap<usize, Vec<String>> {
+    silence_planned_panics();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime needs nothing");
+    let local = LocalSet::new();
+    fastrand::seed(options.seed);
+    let options = options.clone();
+    let arrived = local.block_on(&runtime, async move {
+        let mut world = World::new(options, false, Box::new(|_| {}));
+        world.script = script;
+        world.play().await;
+        world.watch();
+        world.arrived()
+    });
+    let _inside = runtime.enter();
+    drop(local);
+    arrived
 }
 
 impl World {
@@ -175,6 +225,8 @@ impl World {
             clones: BTreeMap::new(),
             skipped_ms: 0,
             sometimes: Sometimes::default(),
+            script: Vec::new(),
+            heard: BTreeMap::new(),
             lag: Vec::new(),
             place,
             restarts: 0,
@@ -217,6 +269,12 @@ impl World {
     }
 
     async fn run(mut self) -> Report {
+        let converged_after = self.play().await;
+        self.report(converged_after)
+    }
+
+    /// Both phases; how long the second one took.
+    async fn play(&mut self) -> Option<Duration> {
         tokio::task::spawn_local(self.network.clone().run());
         self.tap();
         for node in 0..self.nodes.len() {
@@ -233,8 +291,7 @@ impl World {
             (self.observer)(0.8 * share);
             self.act(action);
         }
-        let converged_after = self.settle().await;
-        self.report(converged_after)
+        self.settle().await
     }
 
     fn first_actions(&mut self) {
@@ -242,6 +299,12 @@ impl World {
             self.after(Duration::from_millis(self.faults[number].at_ms), Action::Fault(number));
         }
         self.after(Duration::from_secs(self.options.look_every_s), Action::Look);
+        for place in 0..self.script.len() {
+            self.after(Duration::from_millis(self.script[place].at_ms), Action::Scripted(place));
+        }
+        if !self.script.is_empty() {
+            self.after(WATCH_EVERY, Action::Watch);
+        }
         if self.options.writes_per_second > 0.0 {
             self.after(Duration::from_millis(500), Action::Write);
         }
@@ -267,6 +330,8 @@ impl World {
             Action::Bury { node, tries } => self.bury(node, tries),
             Action::Flood { node, dataset, left } => self.flood(node, dataset, left),
             Action::Panic { node, dataset, left } => self.storm(node, dataset, left),
+            Action::Scripted(place) => self.append_scripted(place),
+            Action::Watch => self.watch(),
         }
     }
 
@@ -402,6 +467,20 @@ impl World {
             options: self.options,
         }
     }
+}
+
+/// Panics that a fault planned are no news.
+fn silence_planned_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let text = panic.payload().downcast_ref::<String>().map(String::as_str);
+            if !text.is_some_and(|text| text.contains(PLANNED_PANIC)) {
+                before(panic);
+            }
+        }));
+    });
 }
 
 /// The datasets of a world: `primary`, then others; every third is for appends.

@@ -1,11 +1,10 @@
 use std::collections::BTreeMap;
 
 use anabranch_protocol::confirmation::SignedStatement;
-use anabranch_protocol::id::{DatasetId, Lineage, PeerId, WriterId};
+use anabranch_protocol::id::{DatasetId, PeerId, WriterId};
 use anabranch_protocol::wire::{Request, Response};
 
 use super::{Invariant, Message, Replica};
-use crate::node::LINEAGE;
 
 /// See its statement.
 #[derive(Default)]
@@ -40,7 +39,7 @@ impl Invariant for ConfirmedIsDurable {
             _ => return Ok(()),
         };
         for statement in &statements {
-            self.note(message, statement, LINEAGE);
+            self.note(message, statement);
         }
         Ok(())
     }
@@ -63,17 +62,13 @@ impl Invariant for ConfirmedIsDurable {
 
 impl ConfirmedIsDurable {
     /// Notes what the sender says of itself; what it passes on was noted before.
-    fn note(&mut self, message: &Message<'_>, statement: &SignedStatement, lineage: Lineage) {
-        for name in message.datasets {
-            let Ok(dataset) = DatasetId::new(name) else { continue };
-            let Ok(said) = statement.verify(&dataset, lineage) else { continue };
-            if said.peer == message.peer {
-                let stated = self.stated.entry((said.peer, name.clone())).or_default();
-                for (line, head) in said.vector.iter() {
-                    let most = stated.entry(*line).or_default();
-                    *most = (*most).max(head.seq);
-                }
-            }
+    fn note(&mut self, message: &Message<'_>, statement: &SignedStatement) {
+        let Ok(said) = statement.unverified() else { return };
+        let Some(dataset) = DatasetId::from_wire(said.dataset.as_ref()).filter(|_| said.peer == message.peer) else { return };
+        let stated = self.stated.entry((said.peer, dataset.to_string())).or_default();
+        for (line, head) in said.vector.iter() {
+            let most = stated.entry(*line).or_default();
+            *most = (*most).max(head.seq);
         }
     }
 }
