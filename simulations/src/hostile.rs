@@ -31,6 +31,7 @@ const FRAMES_MAX: usize = 64;
 /// Lets a peer of this identity loose on a node for a while.
 pub fn begin(network: &Network, identity: &Identity, victim: usize, plans: &[DatasetPlan], rng: Rng, lasts: Duration) {
     let place = network.add(identity.peer(), &[victim]);
+    network.is_hostile(place);
     let (events, inbox) = mpsc::channel(256);
     let wire = network.up(place, events);
     let peer = network.peers().lock().map(|peers| peers[victim]).unwrap_or(identity.peer());

@@ -139,6 +139,8 @@ struct Endpoint {
     life: u64,
     /// It names no version that the others speak.
     other_version: bool,
+    /// What it says is not the word of a node.
+    hostile: bool,
 }
 
 /// Two nodes of which one dials the other.
@@ -211,7 +213,7 @@ impl Network {
     /// A network between `peers`, in which every pair of `dials` is dialed by its first.
     #[must_use]
     pub fn new(peers: &[PeerId], dials: &[(usize, usize)], rng: Rng, trace: Trace) -> Self {
-        let endpoint = |peer: &PeerId| Endpoint { peer: *peer, events: None, subscribed: BTreeSet::new(), life: 0, other_version: false };
+        let endpoint = |peer: &PeerId| Endpoint { peer: *peer, events: None, subscribed: BTreeSet::new(), life: 0, other_version: false, hostile: false };
         let pair = |(dialer, other): &(usize, usize)| (pair_of(*dialer, *other), Pair::new(*dialer, *other));
         let inner = Inner {
             rng,
@@ -256,7 +258,7 @@ impl Network {
         let mut inner = self.inner();
         let index = inner.endpoints.len();
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).push(peer);
-        inner.endpoints.push(Endpoint { peer, events: None, subscribed: BTreeSet::new(), life: 0, other_version: false });
+        inner.endpoints.push(Endpoint { peer, events: None, subscribed: BTreeSet::new(), life: 0, other_version: false, hostile: false });
         for other in dials {
             inner.pairs.insert(pair_of(index, *other), Pair::new(index, *other));
         }
@@ -280,6 +282,11 @@ impl Network {
     /// A node names no version that the others speak, or speaks as they do.
     pub fn speaks_other_version(&self, node: usize, other: bool) {
         self.inner().endpoints[node].other_version = other;
+    }
+
+    /// What a peer says is not shown to whoever watches: it is no node of ours.
+    pub fn is_hostile(&self, node: usize) {
+        self.inner().endpoints[node].hostile = true;
     }
 
     /// Who dials a node, or is dialed by it.
@@ -490,7 +497,7 @@ impl Inner {
         let counted = self.traffic.by_kind.entry(kind.to_owned()).or_default();
         counted.0 += 1;
         counted.1 += bytes.len() as u64;
-        if let Some(tap) = &self.tap {
+        if let Some(tap) = self.tap.as_ref().filter(|_| !self.endpoints[from].hostile) {
             tap(from, to, kind, bytes);
         }
     }

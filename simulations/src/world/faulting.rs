@@ -106,6 +106,7 @@ impl World {
             self.leave_for_good(clone);
         }
         self.cuts.clear();
+        self.mesh();
         self.network.heal();
         for node in 0..self.nodes.len() {
             self.nodes[node].disk.ail(|ailments| *ailments = crate::disk::Ailments { lies: ailments.lies, ..Default::default() });
@@ -327,6 +328,17 @@ impl World {
     fn end_clone(&mut self, number: usize) {
         if let Some(copy) = self.clones.remove(&number) {
             self.leave_for_good(copy);
+        }
+    }
+
+    /// Where nodes came, went, or took to other collections, all that are left dial each other: what one of them lacks another has.
+    fn mesh(&self) {
+        let moved = [Kind::Registration, Kind::Leave, Kind::Join, Kind::Clone].iter().any(|kind| self.options.faults.contains_key(kind));
+        let there: Vec<usize> = (0..self.nodes.len()).filter(|node| moved && !self.gone.contains(node)).collect();
+        for (n, one) in there.iter().enumerate() {
+            for other in &there[n + 1..] {
+                self.network.dials(*other, *one);
+            }
         }
     }
 
