@@ -63,8 +63,10 @@ impl Rebuilder {
             decide(directory, &new).map_err(|error| RebuildingError::Io(new, error))?;
             Ok(rebuilt)
         });
-        // Whatever is left is of no value.
-        let _ = fs::remove_dir_all(&scratch);
+        if made.is_err() {
+            // The next start tries again.
+            let _ = fs::remove_dir_all(&scratch);
+        }
         let rebuilt = made?;
         let aside = finish(&self.asides).map_err(|error| RebuildingError::Io(directory.to_owned(), error))?;
         Ok((rebuilt, aside))
@@ -113,6 +115,11 @@ fn sync_around(directory: &Path) -> io::Result<()> {
 /// Goes the rest of the way with a store that was rebuilt, if there is one; what was set aside for it.
 pub(super) fn finish(asides: &Asides) -> io::Result<Option<SetAside>> {
     let directory = asides.directory();
+    // Of no value, unless it was renamed.
+    let scratch = place(directory, "rebuilding");
+    if scratch.exists() {
+        fs::remove_dir_all(scratch)?;
+    }
     let rebuilt = place(directory, "rebuilt");
     if !rebuilt.is_dir() {
         return Ok(None);

@@ -154,7 +154,7 @@ impl Ledger {
                 if record.effects.widens.is_some() {
                     return Ok(None);
                 }
-                record
+                self.widest(arrival, record)?
             }
             Found::Broken => return Err(StoreError::Corrupt(format!("log record {arrival} is missing or broken"))),
         };
@@ -162,6 +162,23 @@ impl Ledger {
         let empty = commit.is_none() && local.is_none() && effects.remembered.is_empty();
         let past = Past { commit, local, remembered: effects.remembered, issues: None };
         Ok((!empty).then_some(Told { past, issues: effects.issues }))
+    }
+
+    /// A crash may have left a record as it was before more sections came: then the index leads to a later one.
+    fn widest(&self, arrival: u64, mut record: Record) -> Result<Record, StoreError> {
+        let Some(commit) = record.commit.as_ref().filter(|commit| commit.left_out().next().is_some()) else { return Ok(record) };
+        let (writer, seq, hash) = (commit.writer(), commit.header().seq, commit.hash());
+        let branches = self.replica.vector().iter().map(|(line, _)| *line);
+        let branches = branches.filter(|line| line.peer == writer.peer && line.epoch.is_branch());
+        for line in std::iter::once(writer).chain(branches) {
+            let Some(place) = self.store.get(&layout::seq_index(&line, seq))? else { continue };
+            let place = place.try_into().map_or(0, u64::from_be_bytes);
+            if place > arrival && place <= self.arrival {
+                let wider = self.record_at(place)?.commit.filter(|wider| wider.hash() == hash);
+                record.commit = wider.or(record.commit);
+            }
+        }
+        Ok(record)
     }
 
     fn is_ours_whole(&self, found: &Told) -> Result<(), RebuildError> {

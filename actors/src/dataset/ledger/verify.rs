@@ -238,7 +238,7 @@ impl Ledger {
         Ok(commit.map(|commit| Line::of(&commit)))
     }
 
-    fn record_at(&self, arrival: u64) -> Result<Record, StoreError> {
+    pub(super) fn record_at(&self, arrival: u64) -> Result<Record, StoreError> {
         let moved = || damaged(format!("log record {arrival} moved, but its index does not say so"));
         self.record_unless_moved(arrival)?.ok_or_else(moved)
     }
