@@ -1,7 +1,7 @@
 //! When a node may take back commits of its own whose stamps come from a wrong clock, and whether it is its own clock that is wrong.
 //!
 //! A commit can be taken back only as long as nobody else has it: whoever has it goes on with it, and passes it on. So every peer
-//! has to have said what it has, and none may have said that it has one of them.
+//! has to hold back what is taken back, and none may have said that it has one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -51,6 +51,8 @@ impl AheadOfWall {
 pub struct Heard {
     /// What each said that it has, to whomever.
     pub has: BTreeMap<PeerId, VersionVector>,
+    /// What each holds back, of whomever, as it said on its connection.
+    pub holds: BTreeMap<PeerId, Vec<Held>>,
     /// Peers that may have got something from this node: all that were ever accepted, but those that an operator demoted.
     pub enrolled: BTreeSet<PeerId>,
     /// Connected peers, and how many of them disagree with this node's wall clock.
@@ -79,9 +81,9 @@ pub enum RepairRefusal {
         writers.len(), writers.first().map(ToString::to_string).unwrap_or_default()
     )]
     OtherWriters { writers: Vec<WriterId> },
-    /// A peer may have some of them, and has not said.
+    /// A peer may have some of them, for it does not say that it holds them back.
     #[error(
-        "{} may have some of the {commits} commits and did not say what it has since this dataset was opened: wait until it is connected, or demote it (`anabranch peers demote PEER`) if it never got them",
+        "{} may have some of the {commits} commits, and does not say that it holds them back: wait until it is connected and has compared, or demote it (`anabranch peers demote PEER`) if it never got them",
         named(.peers)
     )]
     Silent { commits: u64, peers: Vec<PeerId> },
@@ -123,8 +125,16 @@ pub fn may_take_back(ahead: &AheadOfWall, heard: &Heard) -> Result<u64, RepairRe
     if commits > 0 {
         return Err(RepairRefusal::Confirmed { commits, all, peers });
     }
-    let silent: Vec<PeerId> = heard.enrolled.iter().filter(|peer| !heard.has.contains_key(peer)).copied().collect();
+    let silent: Vec<PeerId> = heard.enrolled.iter().filter(|peer| !holds_all(ahead, heard.holds.get(peer))).copied().collect();
     if silent.is_empty() { Ok(all) } else { Err(RepairRefusal::Silent { commits: all, peers: silent }) }
+}
+
+/// Whether a peer holds back each of the lines: then none of it is on its way there either.
+fn holds_all(ahead: &AheadOfWall, holds: Option<&Vec<Held>>) -> bool {
+    let holds = |line: &AheadLine| {
+        holds.is_some_and(|holds| holds.iter().any(|held| held.writer == line.writer && held.seq <= line.last))
+    };
+    ahead.own.iter().all(holds)
 }
 
 /// How many of the commits somebody has, and who.

@@ -529,8 +529,9 @@ impl Handler<AskHeard> for Clock {
         let away = self.away.iter().map(|(peer, (_, has))| (peer, has));
         let has = self.peers.iter().chain(away).map(|(peer, has)| (*peer, (**has).clone())).collect();
         let (connected, disagreeing) = (self.peers.len(), self.disagreeing());
+        let holds = self.held_by.clone();
         // Whoever asked may have gone.
-        let _ = reply.send(Heard { has, connected, disagreeing, ..Heard::default() });
+        let _ = reply.send(Heard { has, holds, connected, disagreeing, ..Heard::default() });
     }
 }
 

@@ -39,9 +39,13 @@ fn ahead() -> impl Strategy<Value = AheadOfWall> {
 }
 
 fn heard() -> impl Strategy<Value = Heard> {
-    let has = prop::collection::btree_map((2_u8..6).prop_map(|n| PeerId([n; 32])), prop::collection::vec(0_u64..6, 2), 0..4);
+    let peer = || (2_u8..6).prop_map(|n| PeerId([n; 32]));
+    let has = prop::collection::btree_map(peer(), prop::collection::vec(0_u64..6, 2), 0..4);
+    let held = (1_u8..4, 1_u64..12).prop_map(|(n, seq)| Held { writer: line(n), seq, hlc: Hlc(seq) });
+    let holds = prop::collection::btree_map(peer(), prop::collection::vec(held, 0..4), 0..4);
     let enrolled = prop::collection::btree_set((2_u8..6).prop_map(|n| PeerId([n; 32])), 0..3);
-    (has, enrolled, 0_usize..4, 0_usize..2).prop_map(|(has, enrolled, connected, disagreeing)| Heard {
+    (has, holds, enrolled, 0_usize..4, 0_usize..2).prop_map(|(has, holds, enrolled, connected, disagreeing)| Heard {
+        holds,
         has: has.into_iter().map(|(peer, seqs)| (peer, vector(&seqs))).collect(),
         enrolled,
         connected,
@@ -55,10 +59,14 @@ proptest! {
     #[test]
     fn what_is_taken_back_nobody_has(ahead in ahead(), heard in heard()) {
         let anybody_has = |line: &AheadLine| heard.has.values().any(|has| has.seq(&line.writer) >= line.first);
-        let all_spoke = heard.enrolled.iter().all(|peer| heard.has.contains_key(peer));
+        let holds = |peer: &PeerId, line: &AheadLine| {
+            let holds = heard.holds.get(peer).into_iter().flatten();
+            holds.filter(|held| held.writer == line.writer).any(|held| (1..=line.last).contains(&held.seq))
+        };
+        let all_hold = heard.enrolled.iter().all(|peer| ahead.own.iter().all(|line| holds(peer, line)));
         let expected = !is_suspect(heard.disagreeing, heard.connected)
             && ahead.others.is_empty()
-            && (ahead.own.is_empty() || (!ahead.forked && all_spoke && !ahead.own.iter().any(anybody_has)));
+            && (ahead.own.is_empty() || (!ahead.forked && all_hold && !ahead.own.iter().any(anybody_has)));
         let judged = may_take_back(&ahead, &heard);
         prop_assert_eq!(judged.is_ok(), expected, "{:?}", judged);
         if let Ok(commits) = judged {

@@ -106,11 +106,14 @@ fn commits_of_a_wrong_clock_are_issued_again_once_it_is_right() {
     assert!(problem["detail"].as_str().is_some_and(|why| why.contains("own_clock_suspect")), "{problem}");
     wrong.stop();
 
-    // Nor before every peer said what it has.
+    // Nor before every peer said that it holds them back.
     let right = right.stop();
     let alone = place.faulty_node("wrong", 0).start();
     let (status, problem) = alone.ask("POST", REPAIR, "");
-    assert!(status == 409 && problem["detail"].as_str().is_some_and(|why| why.contains("did not say what it has")), "{problem}");
+    assert!(
+        status == 409 && problem["detail"].as_str().is_some_and(|why| why.contains("does not say that it holds them back")),
+        "{problem}"
+    );
     alone.stop();
 
     let right = right.start();
