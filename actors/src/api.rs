@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anabranch_protocol::clock_repair::RepairRefusal;
 use anabranch_protocol::conflict::Stamp;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{Collection, DatasetId, Key, Lineage, PeerId, WriterId};
@@ -318,6 +319,31 @@ pub enum EnrolmentError {
     /// The store failed meanwhile: it may or may not have happened.
     #[error("dataset {0}: it is not known whether that was changed: look at `peers` again")]
     Unknown(DatasetId),
+}
+
+/// What repairing a dataset's clock came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// Commits of this node that were issued again.
+    pub commits: u64,
+    /// Records of writes that don't replicate, which got new stamps.
+    pub local: u64,
+    /// The store as it was before; none where nothing was to be done.
+    pub aside: Option<SetAside>,
+}
+
+/// Why a dataset's clock was not repaired.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RepairError {
+    /// The dataset can't answer; nothing was changed.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// It may not be done; nothing was changed.
+    #[error("dataset {0}: {1}")]
+    Refused(DatasetId, RepairRefusal),
+    /// It did not come to an end.
+    #[error("dataset {dataset}: its clock was not repaired: {reason}")]
+    Failed { dataset: DatasetId, reason: String },
 }
 
 /// A collection as status pages show it.

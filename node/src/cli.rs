@@ -12,6 +12,7 @@ mod load;
 mod network_key;
 mod peers;
 mod query;
+mod repair;
 mod status;
 mod tables;
 mod transfer;
@@ -69,6 +70,8 @@ enum Command {
     Datasets(query::QueryArgs),
     /// Create, delete, pause, resume or restart a dataset of a running node.
     Dataset(dataset::DatasetArgs),
+    /// Repair what a wrong clock did.
+    Repair(repair::RepairArgs),
     /// Show a document.
     Get(documents::GetArgs),
     /// Write a document.
@@ -187,6 +190,7 @@ fn dispatch(command: Command, world: World) -> Result<(), Failure> {
         Command::Peers(args) => peers::peers(&args),
         Command::Datasets(args) => query::datasets(&args),
         Command::Dataset(args) => dataset::dataset(&args),
+        Command::Repair(args) => repair::repair(&args),
         Command::Get(args) => documents::get(&args),
         Command::Put(args) => documents::put(&args),
         Command::Patch(args) => documents::patch(&args),

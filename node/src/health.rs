@@ -77,7 +77,7 @@ fn over_limits(seen: &Seen, sample: &DatasetSample, limits: &HealthLimits) -> Ve
     let (aside, aside_max) = (info.set_aside.len() as u64, limits.set_aside_max);
     if aside > aside_max {
         why.push(format!(
-            "{}: {aside} damaged stores are set aside and wait to be looked at (health.set_aside_max is {aside_max})",
+            "{}: {aside} stores are set aside and wait to be looked at (health.set_aside_max is {aside_max})",
             info.dataset
         ));
     }

@@ -165,8 +165,14 @@ impl Remembered {
     /// What is remembered of a write that was decided at `now`.
     #[must_use]
     pub fn new(request: RequestHash, now: WallClock, written: Written) -> Self {
+        Self { request, until: Self::latest(now), written }
+    }
+
+    /// Until when what is answered at `now` is remembered.
+    #[must_use]
+    pub fn latest(now: WallClock) -> WallClock {
         let lifetime = u64::try_from(IDEMPOTENCY_LIFETIME.as_millis()).unwrap_or(u64::MAX);
-        Self { request, until: WallClock(now.0.saturating_add(lifetime)), written }
+        WallClock(now.0.saturating_add(lifetime))
     }
 
     /// Whether it is forgotten at `now`.

@@ -10,6 +10,7 @@
 
 pub mod access;
 pub mod audit;
+pub mod clock_repair;
 pub mod codec;
 pub mod commit;
 pub mod confirmation;

@@ -8,6 +8,7 @@ mod branches;
 mod decide;
 mod issue;
 mod keyed;
+mod rebuild;
 mod receive;
 mod request;
 mod turn;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use branches::{Cut, Parting};
 pub use issue::LocalRecord;
+pub use rebuild::{Past, Stray};
 pub use receive::{ReceiveRefusal, Verdict};
 pub use request::{Expected, Op, WriteOp, WriteRefusal, WriteRequest, Written, parse_record_key, record_key, record_key_prefix};
 pub use turn::{Effects, LocalBatch, Record, RowWrite, Rows, Turn};

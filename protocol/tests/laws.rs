@@ -2,6 +2,8 @@
 
 #[path = "laws/audit.rs"]
 mod audit;
+#[path = "laws/clock_repair.rs"]
+mod clock_repair;
 #[path = "laws/convergence.rs"]
 mod convergence;
 #[path = "laws/coverage.rs"]

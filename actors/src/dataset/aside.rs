@@ -111,6 +111,11 @@ impl Asides {
     /// Renames the directory. What has files in it open keeps them; nothing of it is found under the old name any more.
     pub fn set_aside(&self, reason: &str) -> io::Result<SetAside> {
         self.spend()?;
+        self.move_aside(reason)
+    }
+
+    /// As [`Asides::set_aside`], where neither the disk nor the program is at fault.
+    pub fn move_aside(&self, reason: &str) -> io::Result<SetAside> {
         let at = SystemTime::now();
         let note = Note { at: humantime::format_rfc3339_millis(at).to_string(), reason: reason.to_owned() };
         // A full disk must not keep the dataset from starting empty elsewhere.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::access::Peers;
+use anabranch_protocol::clock_repair::{Heard, disagrees, is_suspect, still_here};
 use anabranch_protocol::commit::FrameFault;
 use anabranch_protocol::coverage::Scope;
 use anabranch_protocol::fence::Fences;
@@ -121,6 +122,8 @@ pub struct Standings {
     pub reason: Option<String>,
     /// What no connected peer can deliver of the past of collections that are imported.
     pub sourceless: BTreeMap<Scope, String>,
+    /// Most connected peers disagree with this node's clock.
+    pub own_clock_suspect: bool,
     /// Whether there are fresh commits that no connected peer can deliver.
     pub sourceless_commits: bool,
     /// Writers whose history forked.
@@ -139,6 +142,11 @@ pub struct NotTaken(pub PeerId);
 #[rtype(result = "()")]
 pub struct AskStandings(pub oneshot::Sender<Standings>);
 
+/// Asks what is known of peers that matters to a repair of the clock; statements and enrolments are not known here.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AskHeard(pub oneshot::Sender<Heard>);
+
 /// What a clock actor is started with.
 pub(super) struct ClockSettings {
     pub dataset: DatasetId,
@@ -147,6 +155,7 @@ pub(super) struct ClockSettings {
     pub wall: Arc<dyn WallClockSource>,
     pub transport: SharedTransport,
     pub announce_interval: Duration,
+    pub max_clock_skew: Duration,
     pub writers: Peers,
 }
 
@@ -157,6 +166,7 @@ pub struct Clock {
     wall: Arc<dyn WallClockSource>,
     transport: SharedTransport,
     announce_after: Duration,
+    max_clock_skew: Duration,
     writers: Peers,
     fences: Arc<Fences>,
     vector: Arc<VersionVector>,
@@ -179,7 +189,7 @@ pub struct Clock {
 
 impl Clock {
     pub(super) fn new(settings: ClockSettings, vector: Arc<VersionVector>, death_watch: DeathWatch) -> Self {
-        let ClockSettings { dataset, kind, me, wall, transport, announce_interval, writers } = settings;
+        let ClockSettings { dataset, kind, me, wall, transport, announce_interval, max_clock_skew, writers } = settings;
         let announce_after = match kind {
             Kind::Documents => announce_interval.max(PUSHES_TAKE),
             Kind::Append => announce_interval,
@@ -190,6 +200,7 @@ impl Clock {
             wall,
             transport,
             announce_after,
+            max_clock_skew,
             writers,
             fences: Arc::default(),
             announced: vector.clone(),
@@ -266,6 +277,7 @@ impl Clock {
             waited,
             held: self.held.iter().map(shown).collect(),
             reason: self.reason(),
+            own_clock_suspect: self.suspicion().is_some(),
             sourceless: self.sourceless.scopes.clone(),
             sourceless_commits: self.sourceless.commits.is_some(),
             forked: self.parted.lowest.len() as u64,
@@ -317,12 +329,37 @@ impl Clock {
         })
     }
 
+    /// How many of the connected peers disagree with this node's clock, where that is most of them.
+    fn suspicion(&self) -> Option<usize> {
+        let disagreeing = self.disagreeing();
+        is_suspect(disagreeing, self.peers.len()).then_some(disagreeing)
+    }
+
+    fn disagreeing(&self) -> usize {
+        let now = self.wall.now();
+        let disagree = |peer: &&PeerId| {
+            let there = self.held_by.get(peer).map(Vec::as_slice).unwrap_or_default();
+            disagrees(peer, &self.me, (there, &self.held), &self.vector, now, self.max_clock_skew)
+        };
+        self.peers.keys().filter(disagree).count()
+    }
+
     fn reason(&self) -> Option<String> {
-        let holds_us = |held: &&Held| held.writer.peer == self.me;
+        let reason = self.reason_of_peers();
+        let Some(disagreeing) = self.suspicion() else { return reason };
+        let suspect =
+            format!("own_clock_suspect: {disagreeing} of {} connected peers disagree with this node's clock", self.peers.len());
+        Some(reason.map_or_else(|| suspect.clone(), |reason| format!("{suspect}; {reason}")))
+    }
+
+    fn reason_of_peers(&self) -> Option<String> {
+        let holds_us = |held: &&Held| held.writer.peer == self.me && still_here(held, &self.vector);
         let ours = self.held_by.iter().find_map(|(peer, held)| held.iter().find(holds_us).map(|held| (peer, held)));
         if let Some((peer, held)) = ours {
+            let wrong = !held.hlc.is_ahead_of(self.wall.now(), self.max_clock_skew);
+            let (is, what) = if wrong { ("is", "set the clock right, then run") } else { ("was", "run") };
             return Some(format!(
-                "peer {peer} holds back this node's commits from {} on: this node's clock is too far ahead; set the clock right",
+                "peer {peer} holds back this node's commits from {} on: this node's clock {is} too far ahead; {what} `anabranch repair clock`",
                 held.seq
             ));
         }
@@ -483,6 +520,18 @@ impl Handler<NotTaken> for Clock {
     type Result = ();
     fn handle(&mut self, NotTaken(peer): NotTaken, _: &mut Context<Self>) {
         self.not_taken_by.insert(peer);
+    }
+}
+
+impl Handler<AskHeard> for Clock {
+    type Result = ();
+    fn handle(&mut self, AskHeard(reply): AskHeard, _: &mut Context<Self>) {
+        let away = self.away.iter().map(|(peer, (_, has))| (peer, has));
+        let has = self.peers.iter().chain(away).map(|(peer, has)| (*peer, (**has).clone())).collect();
+        let (connected, disagreeing) = (self.peers.len(), self.disagreeing());
+        let holds = self.held_by.clone();
+        // Whoever asked may have gone.
+        let _ = reply.send(Heard { has, holds, connected, disagreeing, ..Heard::default() });
     }
 }
 

@@ -117,6 +117,11 @@ pub struct EnrolmentChanged {
 #[rtype(result = "()")]
 pub struct AskEnrolments(pub oneshot::Sender<Enrolments>);
 
+/// Asks what peers stated that they have, and who is enrolled.
+#[derive(Message, Debug)]
+#[rtype(result = "()")]
+pub struct AskStated(pub oneshot::Sender<(BTreeMap<PeerId, VersionVector>, BTreeSet<PeerId>)>);
+
 /// What a confirmation actor is started with.
 pub(super) struct ConfirmationSettings {
     pub dataset: DatasetId,
@@ -433,6 +438,16 @@ impl Handler<AskEnrolments> for Confirmation {
     fn handle(&mut self, AskEnrolments(reply): AskEnrolments, _: &mut Context<Self>) {
         // Whoever asked may have gone.
         let _ = reply.send(self.enrolments.clone());
+    }
+}
+
+impl Handler<AskStated> for Confirmation {
+    type Result = ();
+    fn handle(&mut self, AskStated(reply): AskStated, _: &mut Context<Self>) {
+        let stated =
+            self.confirmations.signed().filter_map(|(peer, _)| Some((*peer, self.confirmations.of(peer)?.vector.clone())));
+        // Whoever asked may have gone.
+        let _ = reply.send((stated.collect(), self.enrolments.enrolled.clone()));
     }
 }
 

@@ -224,6 +224,10 @@ impl DatasetHandle {
         }
     }
 
+    pub(super) fn supervisor(&self) -> Addr<super::supervisor::DatasetSupervisor> {
+        self.supervisor.borrow().clone()
+    }
+
     async fn next_supervisor(&self, supervisor: &mut CurrentSupervisor) -> Option<()> {
         tokio::select! {
             biased;

@@ -29,6 +29,7 @@ use anabranch_protocol::wire::Kind;
 
 pub use self::forks::Parted;
 use self::held::Holding;
+pub use self::rebuild::{RebuildError, Rebuilt};
 use self::remembered::Remembering;
 pub use self::rows::RowAudit;
 use self::rows::Rows;
@@ -778,6 +779,7 @@ mod issue;
 mod memory;
 mod places;
 mod reached;
+mod rebuild;
 mod registration;
 mod remembered;
 mod rows;

@@ -18,6 +18,7 @@ use super::ledger::{Ledger, LedgerError};
 use super::life::Life;
 use super::lineage::{self, LineageChoice};
 use super::overlay::Overlay;
+use super::rebuilding;
 use super::room;
 use super::tenancy::Lease;
 use crate::runtime::{Runtime, Unreturned};
@@ -55,6 +56,7 @@ pub(super) struct Opener {
 impl Opener {
     /// Opens the ledger; blocks.
     pub fn open(&self) -> Result<Ledger, LedgerError> {
+        rebuilding::finish_before_open(&self.asides)?;
         self.asides.refresh();
         let known = self.known_damage.clone().or_else(|| self.asides.intention());
         if let Some(reason) = known.filter(|_| self.directory.is_dir()) {

@@ -62,6 +62,8 @@ pub struct Peers {
     pub unreadable: u64,
     /// What no connected peer can deliver.
     pub sourceless: u64,
+    /// Most connected peers disagree with this node's clock.
+    pub own_clock_suspect: bool,
 }
 
 /// How a dataset stands to one peer.
@@ -89,6 +91,7 @@ impl From<&Standings> for Peers {
             forked: standings.forked,
             unreadable: standings.unreadable,
             sourceless: standings.sourceless.len() as u64 + u64::from(standings.sourceless_commits),
+            own_clock_suspect: standings.own_clock_suspect,
         }
     }
 }

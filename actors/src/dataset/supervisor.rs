@@ -15,6 +15,7 @@ use anabranch_protocol::vector::VersionVector;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(super) use self::repair::RepairClock;
 use super::aside::Asides;
 use super::budget::FAILED_RETRY;
 use super::clock::{Clock, ClockSettings};
@@ -305,6 +306,7 @@ impl DatasetSupervisor {
             wall: node.clock.clone(),
             transport,
             announce_interval: self.context.settings.sync.announce_interval,
+            max_clock_skew: replica.max_clock_skew,
             writers: replica.writers.clone(),
         }
     }
@@ -623,5 +625,6 @@ pub(super) fn stopping(reason: &str) -> Gate {
     Gate::Down { state: DatasetState::Paused, reason, retry_after: Duration::from_secs(5) }
 }
 
+mod repair;
 #[cfg(test)]
 mod tests;

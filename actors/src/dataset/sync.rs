@@ -338,12 +338,16 @@ impl Sync {
         self.pull_from_anyone(ctx);
     }
 
-    /// Lets go of held writers whose time has come; they are asked for again.
+    /// Lets go of held writers whose time has come, which are asked for again, and of those who took back what is held.
     fn release_held(&mut self) {
         let now = self.context.wall.now();
         let skew = self.context.replica.max_clock_skew;
         let before = self.held.len();
-        self.held.retain(|_, held| held.hlc.is_ahead_of(now, skew));
+        let sessions = &self.sessions;
+        let has = |session: &Session, held: &Held| session.theirs.seq(&held.writer) >= held.seq;
+        let is_had = |held: &Held| sessions.values().any(|session| has(session, held));
+        let taken_back = |held: &Held| sessions.contains_key(&held.writer.peer) && !is_had(held);
+        self.held.retain(|_, held| held.hlc.is_ahead_of(now, skew) && !taken_back(held));
         if self.held.len() != before {
             self.context.clock.do_send(HeldHere(self.held.values().cloned().collect()));
         }
@@ -408,9 +412,10 @@ impl Handler<Accepted> for Sync {
             *opened += 1;
             Session::new(*opened)
         });
-        session.greeted(tags);
+        session.greeted(tags, &hello.heads);
         tracing::info!(dataset = %self.dataset(), %peer, "syncing");
         self.learn(peer, &hello.heads, ctx);
+        self.release_held();
         self.look_for_sources();
     }
 }

@@ -3,7 +3,7 @@
 use anabranch_protocol::id::DatasetId;
 
 use super::NodeHandle;
-use crate::api::{DatasetError, DropAsideError, Order, SetAside};
+use crate::api::{DatasetError, DropAsideError, Order, RepairError, Repaired, SetAside};
 
 impl NodeHandle {
     /// Restarts, pauses or resumes a dataset; resolves once callers see it.
@@ -13,6 +13,14 @@ impl NodeHandle {
     pub async fn order(&self, dataset: &DatasetId, order: Order) -> Result<(), DatasetError> {
         self.actors(dataset)?.order(order).await;
         Ok(())
+    }
+
+    /// Issues a dataset's commits of this node whose stamps lie too far ahead of its clock again, with sane ones.
+    ///
+    /// # Errors
+    /// [`RepairError`].
+    pub async fn repair_clock(&self, dataset: &DatasetId) -> Result<Repaired, RepairError> {
+        self.actors(dataset)?.repair_clock().await
     }
 
     /// Damaged stores of a dataset that were set aside.

@@ -136,7 +136,7 @@ fn wrong(health: &Json, datasets: &Json, peers: &Json) -> Vec<String> {
             lines.push(format!("{name} is {}: {reason}", text(&dataset["state"])));
         }
         if let Some(last) = items(&dataset["set_aside"]).last() {
-            lines.push(format!("a damaged store of {name} was set aside: {}", text(&last["path"])));
+            lines.push(format!("a store of {name} was set aside: {}", text(&last["path"])));
         }
     }
     lines.extend(items(peers).iter().flat_map(trouble));

@@ -275,8 +275,8 @@ fn note(dataset: &Json) -> Option<String> {
     let kept = aside.last().map(|last| {
         let path = text(&last["path"]);
         match aside.len() {
-            1 => format!("a damaged store was set aside: {path}"),
-            count => format!("{count} damaged stores were set aside, the last: {path}"),
+            1 => format!("a store was set aside: {path}"),
+            count => format!("{count} stores were set aside, the last: {path}"),
         }
     });
     let notes: Vec<_> = reason.into_iter().chain(kept).collect();

@@ -50,6 +50,7 @@ pub async fn show() -> HttpResponse {
         operate::restart,
         operate::pause,
         operate::resume,
+        operate::repair_clock,
         operate::list_aside,
         operate::drop_aside,
         batch::post,

@@ -30,6 +30,7 @@ fn table() -> Vec<Row> {
         ("/v1/datasets/{d}/restart", vec![("POST", post().to(operate::restart))]),
         ("/v1/datasets/{d}/pause", vec![("POST", post().to(operate::pause))]),
         ("/v1/datasets/{d}/resume", vec![("POST", post().to(operate::resume))]),
+        ("/v1/datasets/{d}/repair-clock", vec![("POST", post().to(operate::repair_clock))]),
         ("/v1/datasets/{d}/aside", vec![("GET", get().to(operate::list_aside))]),
         ("/v1/datasets/{d}/aside/{name}", vec![("DELETE", delete().to(operate::drop_aside))]),
         ("/v1/datasets/{d}/batch", vec![("POST", post().to(batch::post))]),

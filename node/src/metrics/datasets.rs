@@ -41,6 +41,7 @@ fn stands(page: &mut Page, dataset: &str, sample: &DatasetSample) {
     page.set(&s::RESTARTS, &[dataset], sample.info.restarts);
     page.set(&s::SET_ASIDE, &[dataset], sample.info.set_aside.len() as u64);
     if let Some(peers) = &sample.peers {
+        page.set(&s::OWN_CLOCK, &[dataset], peers.own_clock_suspect);
         page.set(&s::FORKED, &[dataset], peers.forked);
         page.set(&s::UNREADABLE, &[dataset], peers.unreadable);
         page.set(&s::SOURCELESS, &[dataset], peers.sourceless);

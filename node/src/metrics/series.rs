@@ -66,8 +66,9 @@ series! {
     DISK_BYTES = Gauge "anabranch_dataset_disk_bytes" ["dataset"] "Bytes that the store takes on disk.";
     READ_ONLY = Gauge "anabranch_dataset_read_only" ["dataset"] "1 while the disk is full: it is read, and takes no writes.";
     RESTARTS = Counter "anabranch_dataset_restarts_total" ["dataset"] "How often the dataset was rebuilt from disk.";
-    SET_ASIDE = Gauge "anabranch_dataset_set_aside" ["dataset"] "Damaged stores that were set aside and not dropped yet.";
+    SET_ASIDE = Gauge "anabranch_dataset_set_aside" ["dataset"] "Stores that were set aside and not dropped yet: damaged ones, and those that were written anew.";
     HELD = Gauge "anabranch_dataset_held_writers" ["dataset"] "Writers whose commits wait because their clock is too far ahead.";
+    OWN_CLOCK = Gauge "anabranch_dataset_own_clock_suspect" ["dataset"] "1 while most connected peers disagree with this node's clock.";
     FORKED = Gauge "anabranch_dataset_forked_writers" ["dataset"] "Writers whose history forked.";
     UNREADABLE = Gauge "anabranch_dataset_needs_upgrade" ["dataset"] "Writers and peers whose commits only a newer version can read.";
     SOURCELESS = Gauge "anabranch_dataset_without_source" ["dataset"] "Collections and commits that no connected peer can deliver (no_source).";

@@ -23,6 +23,8 @@ const DEFINITION: &str = "definition.json";
 const LINEAGE: &str = "lineage";
 const REGISTRATION: &str = "registration";
 const DELETING: &str = "deleting";
+const REBUILDING: &str = "rebuilding";
+const REBUILT: &str = "rebuilt";
 const DELETED: &str = ".deleted-";
 
 /// See the module documentation. Everything here blocks on the disk.
@@ -111,7 +113,8 @@ impl Definitions {
             let name = entry.file_name().to_string_lossy().into_owned();
             // `logs.aside-x` may be a dataset of its own; what was set aside has capitals in its name.
             let is_aside = name.starts_with(&aside) && DatasetId::new(&name).is_err();
-            if name == dataset.as_str() || is_aside {
+            let is_rebuilt = [REBUILDING, REBUILT].iter().any(|what| entry.path() == self.file(dataset, what));
+            if name == dataset.as_str() || is_aside || is_rebuilt {
                 fs::rename(entry.path(), self.free_place(dataset))?;
             }
         }

@@ -326,6 +326,13 @@ impl<'a, R: Rows> Working<'a, R> {
         }
     }
 
+    /// Adds answers to the last record, which is durable with them.
+    pub fn answered(&mut self, remembered: impl Iterator<Item = (KeyHash, Remembered)>) {
+        if let Some(record) = self.records.last_mut() {
+            record.effects.remembered = remembered.collect();
+        }
+    }
+
     fn effects(&mut self) -> Effects {
         let tallies = std::mem::take(&mut self.touched);
         let tallies = tallies.into_iter().map(|collection| (collection.clone(), self.tallies[&collection])).collect();

@@ -110,7 +110,7 @@ impl Ledger {
         (changed, Committed { registered_anew, ..self.nothing_committed() })
     }
 
-    fn change(&mut self, next: Coverages) -> Result<(), StoreError> {
+    pub(super) fn change(&mut self, next: Coverages) -> Result<(), StoreError> {
         if next == self.coverages {
             return Ok(());
         }

@@ -238,7 +238,7 @@ impl Ledger {
         Ok(commit.map(|commit| Line::of(&commit)))
     }
 
-    fn record_at(&self, arrival: u64) -> Result<Record, StoreError> {
+    pub(super) fn record_at(&self, arrival: u64) -> Result<Record, StoreError> {
         let moved = || damaged(format!("log record {arrival} moved, but its index does not say so"));
         self.record_unless_moved(arrival)?.ok_or_else(moved)
     }
@@ -252,7 +252,7 @@ impl Ledger {
     }
 
     /// What is at the end of the stubs that begin at `arrival`.
-    fn record_after_moves(&self, mut arrival: u64) -> Result<Record, StoreError> {
+    pub(super) fn record_after_moves(&self, mut arrival: u64) -> Result<Record, StoreError> {
         while let Found::Moved(now) = log::read(&*self.store, arrival)? {
             if now <= arrival || now > self.arrival {
                 return Err(damaged(format!("log record {arrival} moved to {now}, where the log is not")));

@@ -2,6 +2,7 @@
 //! come again with more sections, local rows are issued, rows are audited. They wait in a queue of their own and take turns with the others.
 
 use actix::prelude::*;
+use anabranch_protocol::clock_repair::AheadOfWall;
 use anabranch_protocol::commit::Commit;
 use anabranch_protocol::coverage::RegistrationRefusal;
 use anabranch_protocol::hlc::WallClock;
@@ -31,6 +32,11 @@ pub struct Register {
     /// Whether it was not so before; after the barrier, and after those downstream know.
     pub reply: oneshot::Sender<Result<bool, RegistrationRefusal>>,
 }
+
+/// Asks what lies too far ahead of the wall clock. Dropped where the store can't tell.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AskAhead(pub oneshot::Sender<AheadOfWall>);
 
 /// Verified copies of commits that are here, for the sections they bring.
 #[derive(Message)]
@@ -127,6 +133,19 @@ impl Handler<Register> for Oplog {
         if registered {
             self.catch_up(ctx);
         }
+    }
+}
+
+impl Handler<AskAhead> for Oplog {
+    type Result = ();
+    fn handle(&mut self, AskAhead(reply): AskAhead, ctx: &mut Context<Self>) {
+        let job = move |ledger: &mut Ledger, now| {
+            let ahead = ledger.ahead_of(now)?;
+            // Whoever asked may have gone.
+            let answer: Afterwards = Box::new(move || drop(reply.send(ahead)));
+            Ok((ledger.nothing_committed(), answer))
+        };
+        self.later(Box::new(job), ctx);
     }
 }
 

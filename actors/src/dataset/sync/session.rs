@@ -135,9 +135,12 @@ impl Session {
         self.expected = self.theirs.clone();
     }
 
-    /// The peer said `Hello` (again): whatever it refused or failed to deliver before may be otherwise now.
-    pub fn greeted(&mut self, tags: TagSet) {
+    /// The peer said `Hello` (again): whatever it refused or failed to deliver before may be otherwise now. So may what it has: its
+    /// store may be another one.
+    pub fn greeted(&mut self, tags: TagSet, theirs: &VersionVector) {
         self.tags = tags;
+        self.theirs = theirs.clone();
+        self.expected = theirs.clone();
         self.waiting = false;
         self.refused.clear();
         self.newer.clear();
