@@ -48,6 +48,8 @@ pub struct Measured {
     pub nodes: u32,
     /// Connections.
     pub edges: u64,
+    /// Of a node, in the mean.
+    pub neighbours: f64,
     /// Hops between the farthest two nodes.
     pub diameter: u32,
     /// Until all sessions of all datasets were up, both ways; absent where they never were.
@@ -66,6 +68,8 @@ pub struct Measured {
     pub burst: PerNode,
     /// Percent of all pairs of nodes of which one knew after that that the other has everything.
     pub confirmed_percent: f64,
+    /// The same after [`Measured::idle`].
+    pub confirmed_later_percent: f64,
     /// Seconds in which nobody wrote.
     pub idle_s: f64,
     /// Sent meanwhile.
@@ -130,11 +134,13 @@ pub fn measure(settings: &Settings) -> Measured {
 
     world.pass(micros(settings.idle));
     let idle = world.take_traffic().per_node();
+    let confirmed_later_percent = self::confirmed_percent(&world);
 
     let returned = depart_and_return(&mut world, settings, &order);
     Measured {
         nodes: settings.nodes,
         edges: world.edges(),
+        neighbours: ratio(2 * world.edges(), u64::from(settings.nodes)),
         diameter: world.diameter().unwrap_or(0),
         join_ms,
         join,
@@ -144,6 +150,7 @@ pub fn measure(settings: &Settings) -> Measured {
         equal,
         burst,
         confirmed_percent,
+        confirmed_later_percent,
         idle_s: settings.idle.as_secs_f64(),
         idle,
         return_ms: returned.after,

@@ -1,5 +1,7 @@
 //! Plots as SVG. The axis of nodes doubles with each step, so that what grows with log n is a straight line.
 
+use std::collections::BTreeMap;
+
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
 
@@ -39,57 +41,72 @@ impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for PlotE
     }
 }
 
+/// A plot, and what its lines are.
+pub(super) struct Plot {
+    pub svg: String,
+    /// Names and colours, as CSS has them.
+    pub legend: Vec<(&'static str, String)>,
+}
+
 struct Line {
     name: &'static str,
+    colour: RGBColor,
     points: Vec<(f64, f64)>,
 }
 
 /// All plots of a report.
-pub(super) fn all(sizes: &[Measured]) -> Result<Vec<String>, PlotError> {
+pub(super) fn all(sizes: &[Measured]) -> Result<Vec<Plot>, PlotError> {
     let milliseconds = |value: &f64| format!("{value:.0}");
     let shown = |value: &f64| bytes(*value);
     Ok(vec![
         linear("Time, ms: a straight line is log n", sizes, &times(sizes), milliseconds)?,
-        linear("Idle: bytes a node sends a second", sizes, &by_kind(sizes, |size| per_second(size).bytes_by_kind), shown)?,
+        linear("Idle: bytes a node sends to a neighbour a second", sizes, &by_kind(sizes, idle), shown)?,
         logarithmic("Burst: bytes a node sends", sizes, &by_kind(sizes, |size| size.burst.bytes_by_kind.clone()), shown)?,
         logarithmic("Return of one node: bytes all nodes send", sizes, &by_kind(sizes, of_all), shown)?,
     ])
 }
 
-fn of_all(size: &Measured) -> std::collections::BTreeMap<Kind, f64> {
+fn idle(size: &Measured) -> BTreeMap<Kind, f64> {
+    per_second(size).bytes_by_kind.into_iter().map(|(kind, bytes)| (kind, bytes / size.neighbours)).collect()
+}
+
+fn of_all(size: &Measured) -> BTreeMap<Kind, f64> {
     let nodes = f64::from(size.nodes);
     size.returned.bytes_by_kind.iter().map(|(kind, bytes)| (*kind, bytes * nodes)).collect()
 }
 
 fn times(sizes: &[Measured]) -> Vec<Line> {
-    let line = |name, of: &dyn Fn(&Measured) -> Option<f64>| {
+    type Time<'a> = &'a dyn Fn(&Measured) -> Option<f64>;
+    let lines: [(&'static str, Time); 7] = [
+        ("documents: half", &|size| size.documents.whole.then_some(size.documents.p50)),
+        ("documents: 99 of 100", &|size| size.documents.whole.then_some(size.documents.p99)),
+        ("documents: all", &|size| size.documents.whole.then_some(size.documents.max)),
+        ("records: half", &|size| size.records.whole.then_some(size.records.p50)),
+        ("records: all", &|size| size.records.whole.then_some(size.records.max)),
+        ("join", &|size| size.join_ms),
+        ("return", &|size| size.return_ms),
+    ];
+    let line = |((name, of), colour): ((&'static str, Time), &RGBColor)| {
         let point = |size: &Measured| of(size).map(|ms| (f64::from(size.nodes), ms));
-        Line { name, points: sizes.iter().filter_map(point).collect() }
+        Line { name, colour: *colour, points: sizes.iter().filter_map(point).collect() }
     };
-    vec![
-        line("documents: half", &|size| size.documents.whole.then_some(size.documents.p50)),
-        line("documents: 99 of 100", &|size| size.documents.whole.then_some(size.documents.p99)),
-        line("documents: all", &|size| size.documents.whole.then_some(size.documents.max)),
-        line("records: half", &|size| size.records.whole.then_some(size.records.p50)),
-        line("records: all", &|size| size.records.whole.then_some(size.records.max)),
-        line("join", &|size| size.join_ms),
-        line("return", &|size| size.return_ms),
-    ]
+    lines.into_iter().zip(&COLOURS).map(line).collect()
 }
 
-fn by_kind(sizes: &[Measured], of: impl Fn(&Measured) -> std::collections::BTreeMap<Kind, f64>) -> Vec<Line> {
-    let line = |kind: Kind| {
+fn by_kind(sizes: &[Measured], of: impl Fn(&Measured) -> BTreeMap<Kind, f64>) -> Vec<Line> {
+    // A kind has one colour in all plots.
+    let line = |(kind, colour): (Kind, &RGBColor)| {
         let point = |size: &Measured| of(size).get(&kind).map(|value| (f64::from(size.nodes), *value));
-        Line { name: kind.name(), points: sizes.iter().filter_map(point).collect() }
+        Line { name: kind.name(), colour: *colour, points: sizes.iter().filter_map(point).collect() }
     };
-    Kind::ALL.into_iter().map(line).filter(|line| !line.points.is_empty()).collect()
+    Kind::ALL.into_iter().zip(&COLOURS).map(line).filter(|line| !line.points.is_empty()).collect()
 }
 
-fn linear(title: &str, sizes: &[Measured], lines: &[Line], shown: impl Fn(&f64) -> String) -> Result<String, PlotError> {
+fn linear(title: &str, sizes: &[Measured], lines: &[Line], shown: impl Fn(&f64) -> String) -> Result<Plot, PlotError> {
     draw(title, sizes, lines, 0.0..greatest(lines) * 1.08, shown)
 }
 
-fn logarithmic(title: &str, sizes: &[Measured], lines: &[Line], shown: impl Fn(&f64) -> String) -> Result<String, PlotError> {
+fn logarithmic(title: &str, sizes: &[Measured], lines: &[Line], shown: impl Fn(&f64) -> String) -> Result<Plot, PlotError> {
     let least = values(lines).filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min).max(1.0).min(greatest(lines));
     draw(title, sizes, lines, (least / 2.0..greatest(lines) * 2.0).log_scale(), shown)
 }
@@ -102,7 +119,7 @@ fn greatest(lines: &[Line]) -> f64 {
     values(lines).fold(1.0, f64::max)
 }
 
-fn draw<Y>(title: &str, sizes: &[Measured], lines: &[Line], y: Y, shown: impl Fn(&f64) -> String) -> Result<String, PlotError>
+fn draw<Y>(title: &str, sizes: &[Measured], lines: &[Line], y: Y, shown: impl Fn(&f64) -> String) -> Result<Plot, PlotError>
 where
     Y: AsRangedCoord<Value = f64>,
     Y::CoordDescType: ValueFormatter<f64>,
@@ -129,20 +146,12 @@ where
             .light_line_style(BLACK.mix(0.06))
             .bold_line_style(BLACK.mix(0.14))
             .draw()?;
-        for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
-            chart
-                .draw_series(LineSeries::new(line.points.iter().copied(), colour.stroke_width(2)))?
-                .label(line.name)
-                .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-            chart.draw_series(line.points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
+        for line in lines {
+            chart.draw_series(LineSeries::new(line.points.iter().copied(), line.colour.stroke_width(2)))?;
+            chart.draw_series(line.points.iter().map(|point| Circle::new(*point, 3, line.colour.filled())))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.85))
-            .border_style(BLACK.mix(0.2))
-            .draw()?;
         area.present()?;
     }
-    Ok(svg)
+    let css = |RGBColor(red, green, blue): RGBColor| format!("rgb({red},{green},{blue})");
+    Ok(Plot { svg, legend: lines.iter().map(|line| (line.name, css(line.colour))).collect() })
 }

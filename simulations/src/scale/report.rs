@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::measure::{Convergence, Measured, SETTLING};
 use super::message::Kind;
-use super::plot;
+use super::plot::{self, Plot, PlotError};
 use super::traffic::PerNode;
 use super::weights::Weights;
 
@@ -49,12 +49,14 @@ impl Report {
         self.tables().iter().map(Table::text).collect::<Vec<_>>().join("\n")
     }
 
-    fn html(&self) -> Result<String, plot::PlotError> {
+    fn html(&self) -> Result<String, PlotError> {
         let mut page = String::from(HEAD);
         let _ = write!(page, "<p><code>{}</code></p>", escaped(&self.command));
         page.push_str("<div class=\"plots\">");
-        for svg in plot::all(&self.sizes)? {
-            let _ = write!(page, "<figure>{svg}</figure>");
+        for Plot { svg, legend } in plot::all(&self.sizes)? {
+            let named = |(name, colour): &(&str, String)| format!("<span><i style=\"background:{colour}\"></i>{name}</span>");
+            let _ =
+                write!(page, "<figure>{svg}<figcaption>{}</figcaption></figure>", legend.iter().map(named).collect::<String>());
         }
         page.push_str("</div>");
         self.tables().iter().for_each(|table| page.push_str(&table.html()));
@@ -115,13 +117,15 @@ fn times(sizes: &[Measured]) -> Table {
             reached(size.records),
             size.return_ms.map_or_else(|| "never".to_owned(), |ms| format!("{ms:.0}")),
             format!("{:.1}", size.confirmed_percent),
+            format!("{:.1}", size.confirmed_later_percent),
             if size.equal { "yes" } else { "no" }.to_owned(),
         ]
     };
     Table {
         title: "Time, ms".to_owned(),
         note: "Documents and records: until half, 99 of 100, all nodes had every commit of the burst. Confirmed: of all pairs of \
-               nodes, how many of which one knew by signed statement, 30 s after the burst, that the other has everything.",
+               nodes, how many of which one knew by signed statement, 30 s after the burst, that the other has everything; later: after the \
+               idle minutes.",
         heads: heads(&[
             "nodes",
             "hops",
@@ -130,6 +134,7 @@ fn times(sizes: &[Measured]) -> Table {
             "records p50 / p99 / max",
             "return",
             "confirmed, %",
+            "later, %",
             "equal",
         ]),
         rows: sizes.iter().map(row).collect(),
@@ -145,7 +150,9 @@ fn traffic(sizes: &[Measured]) -> Table {
             count(size.burst.messages),
             bytes(size.burst.bytes),
             bytes(size.burst.bytes - confirming(&size.burst) - kind_bytes(&size.burst, Kind::Announce)),
+            format!("{:.1}", size.neighbours),
             format!("{:.1}", idle.bytes),
+            format!("{:.2}", idle.bytes / size.neighbours),
             format!("{:.2}", idle.messages),
             bytes(whole(size.returner)),
             bytes(size.returned.bytes * f64::from(size.nodes)),
@@ -161,7 +168,9 @@ fn traffic(sizes: &[Measured]) -> Table {
             "burst messages",
             "burst bytes",
             "of it for commits",
+            "neighbours",
             "idle bytes/s",
+            "to each neighbour",
             "idle messages/s",
             "return: the node",
             "return: all",
@@ -286,9 +295,11 @@ main { max-width: 1320px; margin: 0 auto; padding: 24px }
 h1 { font-size: 24px } h2 { font-size: 17px; margin: 28px 0 4px }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(560px, 1fr)); gap: 16px }
 figure { margin: 0; border: 1px solid #ddd; border-radius: 6px; padding: 8px } figure svg { width: 100%; height: auto }
+figcaption { display: flex; flex-wrap: wrap; gap: 2px 16px; padding: 0 12px 4px 72px; font-size: 13px }
+figcaption i { display: inline-block; width: 18px; height: 3px; margin-right: 6px; vertical-align: middle }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { text-align: right; padding: 3px 12px; border-bottom: 1px solid #e4e4e4; white-space: nowrap } th { font-weight: 600 }
 p { margin: 4px 0; max-width: 90ch; color: #444 } code { background: #f3f3f3; padding: 1px 4px }
 </style></head><body><main><h1>Anabranch: how the protocol scales</h1>
 <p>The pure rules of the protocol, without actors, under virtual time. Links take 5 to 50 ms one way and lose nothing, bandwidth is
-unbounded; bytes are those of encoded messages, without what TLS-like framing, multiplexing and gossipsub add.</p>";
+unbounded; bytes are those of encoded messages, without what encryption, multiplexing and gossipsub add to them.</p>";

@@ -25,8 +25,8 @@ const STATEMENTS_MAX: usize = 256;
 pub(super) struct Confirming {
     incarnation: Incarnation,
     counter: u64,
-    /// The newest statement of each node.
-    known: BTreeMap<u32, Rc<Stated>>,
+    /// The newest statement of each node, by node.
+    known: Vec<Option<Rc<Stated>>>,
     audience: BTreeSet<u32>,
     told: BTreeMap<u32, Rc<VersionVector>>,
     news: NodeSet,
@@ -39,7 +39,7 @@ impl Confirming {
         Self {
             incarnation,
             counter: 0,
-            known: BTreeMap::new(),
+            known: Vec::new(),
             audience: BTreeSet::new(),
             told: BTreeMap::new(),
             news: NodeSet::default(),
@@ -50,17 +50,21 @@ impl Confirming {
 
     /// Of how many nodes it is known that they have exactly what has this digest.
     pub fn known_with(&self, digest: ShortHash) -> u32 {
-        let equal = self.known.values().filter(|stated| stated.digest == digest).count();
+        let equal = self.known.iter().flatten().filter(|stated| stated.digest == digest).count();
         u32::try_from(equal).expect("nodes are counted in 32 bits")
+    }
+
+    fn of(&self, node: u32) -> Option<&Rc<Stated>> {
+        self.known.get(node as usize).and_then(Option::as_ref)
     }
 
     /// Takes a verified statement in; whether it is news.
     fn insert(&mut self, from: u32, stated: &Rc<Stated>, outside: &Outside) -> bool {
         let from = outside.roster.peer(from);
-        let newer = |known: &Rc<Stated>| stated.statement.replaces(&known.statement, &from);
-        let news = self.known.get(&stated.about).is_none_or(newer);
+        let news = self.of(stated.about).is_none_or(|known| stated.statement.replaces(&known.statement, &from));
         if news {
-            self.known.insert(stated.about, stated.clone());
+            self.known.resize(outside.roster.identities.len(), None);
+            self.known[stated.about as usize] = Some(stated.clone());
         }
         news
     }
@@ -71,8 +75,8 @@ impl Dataset {
         self.confirming.audience.insert(peer);
         self.confirming.told.remove(&peer);
         let Confirming { known, news, .. } = &mut self.confirming;
-        known.keys().for_each(|about| {
-            news.insert(*about);
+        known.iter().flatten().for_each(|stated| {
+            news.insert(stated.about);
         });
         self.state_soon(outside);
     }
@@ -97,8 +101,12 @@ impl Dataset {
 
     /// A statement came, by way of `from`.
     pub(super) fn stated(&mut self, from: u32, stated: &Rc<Stated>, outside: &mut Outside) {
-        assert!(stated.holds(&self.id, LINEAGE), "statements of honest peers");
         let about = stated.about;
+        // Most of what is relayed is the very statement that came by way of another neighbour.
+        if self.confirming.of(about).is_some_and(|known| Rc::ptr_eq(known, stated)) {
+            return;
+        }
+        assert!(stated.holds(&self.id, LINEAGE), "statements of honest peers");
         let others = self.confirming.audience.iter().any(|peer| *peer != from && *peer != about);
         if about != self.me && self.confirming.insert(from, stated, outside) && others {
             self.send_soon(about, outside);
@@ -130,8 +138,8 @@ impl Dataset {
     pub fn send_gathered(&mut self, outside: &mut Outside) {
         self.confirming.gathering = false;
         let news = std::mem::take(&mut self.confirming.news);
-        let known = &self.confirming.known;
-        let fresh = news.iter().filter(|about| *about != self.me).filter_map(|about| known.get(&about).cloned());
+        let known = &self.confirming;
+        let fresh = news.iter().filter(|about| *about != self.me).filter_map(|about| known.of(about).cloned());
         // One more than a peer gets: the one about itself is left out.
         let relayed: Rc<[Rc<Stated>]> = fresh.take(STATEMENTS_MAX + 1).collect();
         let mut own = None;
@@ -154,7 +162,7 @@ impl Dataset {
 
     /// Whether a peer may lack something that we have, and does not know that we have it.
     fn waits_for_us(&self, peer: u32) -> bool {
-        let has_all = self.confirming.known.get(&peer).is_some_and(|stated| stated.statement.vector.covers(&self.vector));
+        let has_all = self.confirming.of(peer).is_some_and(|stated| stated.statement.vector.covers(&self.vector));
         !has_all && self.confirming.told.get(&peer) != Some(&self.vector)
     }
 
