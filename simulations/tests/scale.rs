@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anabranch_simulations::scale::{Measured, Rules, Settings, measure};
+use anabranch_simulations::scale::{Kind, Measured, Rules, Settings, measure};
 
 const NONE: Rules = Rules { push_on: false, state: false, announce: false, rounds: false };
 
@@ -57,8 +57,11 @@ fn each_way_of_handing_on_is_enough_for_all_to_get_it() {
 #[test]
 fn what_an_idle_neighbour_costs_does_not_depend_on_the_number_of_nodes() {
     let per_neighbour = |nodes: u32| {
-        let measured = measured(nodes, 4, Rules::ALL);
-        measured.idle.bytes * f64::from(nodes) / f64::from(u32::try_from(measured.edges).unwrap())
+        let Measured { idle, neighbours, .. } = measured(nodes, 4, Rules::ALL);
+        assert!(idle.bytes_by_kind.keys().all(|kind| matches!(kind, Kind::Round | Kind::Heads)), "{idle:?}");
+        // One round in twenty compares every dataset.
+        assert!(idle.bytes_by_kind.get(&Kind::Heads).is_none_or(|heads| *heads < idle.bytes_by_kind[&Kind::Round]), "{idle:?}");
+        idle.bytes / neighbours
     };
     let (few, many) = (per_neighbour(12), per_neighbour(48));
     assert!((few / many - 1.0).abs() < 0.02, "{few} and {many} bytes");
