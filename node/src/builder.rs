@@ -51,7 +51,7 @@ impl Clock for SystemClock {
 
 /// A node that is about to start.
 ///
-/// Nothing is read but what is named here: no environment, no file. Without a word it keeps its data in `./anabranch-data`,
+/// Nothing is read but what is named here and what the node keeps in its data directory: no environment, no configuration file. Without a word it keeps its data in `./anabranch-data`,
 /// listens on port 4001 of 127.0.0.1, runs the dataset `primary` with every collection, and serves no HTTP.
 #[derive(Debug, Clone)]
 pub struct NodeBuilder {
@@ -92,6 +92,12 @@ impl NodeBuilder {
     #[cfg(feature = "cli")]
     pub(crate) fn of_process(file: Option<PathBuf>, said: Overrides) -> Self {
         Self { file, said, with_environment: true, serve_http: true, ..Self::default() }
+    }
+
+    /// What `anabranch demo` starts: HTTP is served, and a variable that is meant for the user's node counts for none of its nodes.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of_demo(said: Overrides) -> Self {
+        Self { said, serve_http: true, ..Self::default() }
     }
 
     /// A configuration file (TOML, as of `anabranch run --config`); everything else that is said here goes over it. Its `[http]`
@@ -193,14 +199,14 @@ impl NodeBuilder {
         let data_dir = DataDir::open(&config.data_dir)?;
         let hosting = start_hosting(&data_dir, &mut config)?;
         let key = NodeKey::in_dir(data_dir.path())?;
+        let peering = Peering::start(data_dir.path())?;
+        let incarnation = incarnation::of_dir(data_dir.path())?;
+        // Before anything is joined or runs, so that a port in use is noticed while there is nothing to take back.
+        #[cfg(feature = "http")]
+        let listener = if self.serve_http { Some(bind(&config)?) } else { None };
         if let Some(invite) = &join {
             joining::join(invite, key.identity().peer(), data_dir.path(), &mut config)?;
         }
-        let peering = Peering::start(data_dir.path())?;
-        let incarnation = incarnation::of_dir(data_dir.path())?;
-        // Before anything runs, so that a port in use is noticed while there is nothing to stop.
-        #[cfg(feature = "http")]
-        let listener = if self.serve_http { Some(bind(&config)?) } else { None };
 
         let (events, received) = mpsc::channel(EVENTS_MAX);
         let network = start_network(&config, &key, &data_dir, peering.disabled(), events).await?;

@@ -169,10 +169,11 @@ pub fn main(world: World) -> ExitCode {
     }
 }
 
-/// Broken between words where somebody looks, one line where a program does.
+/// Broken between words where somebody looks, lines as they are where a program does.
 fn for_terminal(failure: &str) -> String {
     let width = console::Term::stderr().size_checked().map_or(usize::MAX, |(_, columns)| usize::from(columns));
-    tables::wrapped(failure, "anabranch: ", width)
+    let line = |(number, line)| tables::wrapped(line, if number == 0 { "anabranch: " } else { "" }, width);
+    failure.lines().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn dispatch(command: Command, world: World) -> Result<(), Failure> {

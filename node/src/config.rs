@@ -38,6 +38,8 @@ pub use dataset_flag::DatasetFlag;
 pub use health::HealthLimits;
 pub use new_dataset::NewDataset;
 use page::{DatasetPage, EVERYTHING, Page};
+#[cfg(feature = "http")]
+pub(crate) use reach::is_loopback;
 pub use reach::multiaddr;
 
 /// A configuration that is not valid; the text says what to change. Nothing was started.

@@ -116,7 +116,7 @@ async fn start_all(nodes: &mut Vec<Node>, dir: &Path, port: u16, world: &World) 
             datasets: flags()?,
             ..Overrides::default()
         };
-        let builder = NodeBuilder::of_process(None, overrides).engine(world.engine.clone()).clock(world.clock.clone());
+        let builder = NodeBuilder::of_demo(overrides).engine(world.engine.clone()).clock(world.clock.clone());
         let started = builder.disk_patience(world.disk_patience).probe(world.probe.clone()).start().await;
         nodes.push(started.map_err(|failure| match failure {
             Failure::Other(why) if port != 0 => Failure::Other(format!("{why}. `anabranch demo --port 0` takes free ports")),

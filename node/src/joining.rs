@@ -1,6 +1,7 @@
 //! Joining by an invite: from what `--join` says to a data directory that needs no invite any more.
 //!
-//! Everything that could refuse is looked at before anything is written. Then the directory gets the lineages, the address of
+//! Everything that could refuse is looked at before anything is written, HTTP's address too; the network alone starts after it, for
+//! it starts with the key. Then the directory gets the lineages, the address of
 //! the node that invites, and last the network key; each step is whole or not done, and joining again finishes what a crash cut
 //! short.
 
@@ -13,6 +14,7 @@ use anabranch_actors::dataset::lineage;
 use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::PeerId;
 use anabranch_protocol::invite::{Invite, Untimely};
+use anabranch_protocol::network_key::{Keyring, NetworkKey};
 use libp2p::Multiaddr;
 
 use crate::builder::ADDRESS_BOOK_FILE;
@@ -20,6 +22,7 @@ use crate::config::{Config, STORED_KEY_FILE};
 use crate::process::Failure;
 use crate::process::data_dir::write_whole;
 use crate::swarm;
+use crate::wall_time::rfc3339;
 
 /// Largest file or input that is read as an invite, bytes.
 const INPUT_MAX: u64 = 64 << 10;
@@ -56,18 +59,25 @@ fn read_all(from: impl std::io::Read) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// Refuses an invite that expired, unless the node joined by it before. Changes nothing.
+/// Refuses an invite that expired, unless the node joined by it before: the directory has the key it brought, or knows its node.
+/// Changes nothing.
 ///
 /// # Errors
 /// [`Failure::Usage`].
 pub fn check_time(invite: &Invite, data_dir: &Path, now: WallClock) -> Result<(), Failure> {
     let Err(untimely) = invite.check_time(now) else { return Ok(()) };
     let known = swarm::to_libp2p(invite.peer).is_some_and(|peer| swarm::knows(&data_dir.join(ADDRESS_BOOK_FILE), &peer));
-    if known {
-        tracing::info!("the invite is of a node that is known already; it needs no --join any more");
+    // Joining writes the key last; the node that invited may have been removed or forgotten since.
+    if known || has_key_of(invite, data_dir) {
+        tracing::info!("the node joined by this invite before; it needs no --join any more");
         return Ok(());
     }
     Err(Failure::Usage(format!("--join: {}", in_words(invite, untimely, now))))
+}
+
+fn has_key_of(invite: &Invite, data_dir: &Path) -> bool {
+    let stored = std::fs::read_to_string(data_dir.join(STORED_KEY_FILE)).ok().and_then(|text| NetworkKey::from_text(&text).ok());
+    invite.network_key.as_ref().is_some_and(|key| stored.is_some_and(|stored| Keyring::new([stored]).contains(key)))
 }
 
 fn in_words(invite: &Invite, untimely: Untimely, now: WallClock) -> String {
@@ -90,16 +100,6 @@ fn in_words(invite: &Invite, untimely: Untimely, now: WallClock) -> String {
 fn span(time: Duration) -> String {
     let whole = if time < Duration::from_secs(1) { time } else { Duration::from_secs(time.as_secs()) };
     humantime::format_duration(whole).to_string()
-}
-
-/// The last second that people write as a time, milliseconds.
-const YEAR_9999: u64 = 253_402_300_799_000;
-
-/// A time as people read it.
-#[must_use]
-pub fn rfc3339(at: WallClock) -> String {
-    let at = std::time::UNIX_EPOCH + Duration::from_millis(at.0.min(YEAR_9999));
-    humantime::format_rfc3339_seconds(at).to_string()
 }
 
 /// Writes into the data directory what the invite says, so that later starts need none. `config` is as it will run.

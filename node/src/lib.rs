@@ -58,6 +58,7 @@ pub mod run;
 #[cfg(feature = "http")]
 mod seen;
 pub mod swarm;
+mod wall_time;
 
 pub use builder::{NodeBuilder, SystemClock};
 pub use node::{Node, NodePage};

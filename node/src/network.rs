@@ -11,7 +11,7 @@ use anabranch_protocol::wire::{Announce, Request, Response};
 use futures::future::{BoxFuture, ready};
 use libp2p::Multiaddr;
 
-use crate::swarm::{Counters, SwarmHandle};
+use crate::swarm::{Counters, SwarmError, SwarmHandle};
 
 /// A network that a node is started with.
 pub trait Network: Send + Sync + fmt::Debug {
@@ -26,11 +26,11 @@ pub trait Network: Send + Sync + fmt::Debug {
     fn dial(&self, address: &Multiaddr) -> Result<(), String>;
     /// Every peer that is known, connected or not, and where it is or would be dialed.
     fn peers(&self) -> BTreeMap<PeerId, Vec<String>>;
-    /// Closes the connections to a peer and does not dial it any more by itself. It may come back.
+    /// Closes the connections to a peer and does not dial it any more by itself, also after a restart. It may come back.
     ///
     /// # Errors
-    /// Why the network did not take the order, in words.
-    fn forget(&self, peer: PeerId) -> Result<(), String>;
+    /// Why the network did not take the order, or that it may not hold after a restart.
+    fn forget(&self, peer: PeerId) -> BoxFuture<'static, Result<(), SwarmError>>;
     /// Refuses to talk to a peer from now on, and tells it so; or no more.
     fn set_disabled(&self, peer: PeerId, disabled: bool);
     /// Numbers for metrics, where it keeps any.
@@ -54,8 +54,9 @@ impl Network for SwarmHandle {
     fn peers(&self) -> BTreeMap<PeerId, Vec<String>> {
         Self::peers(self).into_iter().map(|(peer, view)| (peer, view.addresses)).collect()
     }
-    fn forget(&self, peer: PeerId) -> Result<(), String> {
-        Self::forget(self, peer).map_err(|error| error.to_string())
+    fn forget(&self, peer: PeerId) -> BoxFuture<'static, Result<(), SwarmError>> {
+        let swarm = self.clone();
+        Box::pin(async move { Self::forget(&swarm, peer).await })
     }
     fn set_disabled(&self, peer: PeerId, disabled: bool) {
         Self::set_disabled(self, peer, disabled);
@@ -86,8 +87,8 @@ impl Network for Isolated {
     fn peers(&self) -> BTreeMap<PeerId, Vec<String>> {
         BTreeMap::new()
     }
-    fn forget(&self, _: PeerId) -> Result<(), String> {
-        Ok(())
+    fn forget(&self, _: PeerId) -> BoxFuture<'static, Result<(), SwarmError>> {
+        Box::pin(ready(Ok(())))
     }
     fn set_disabled(&self, _: PeerId, _: bool) {}
     fn shutdown(&self) -> BoxFuture<'static, ()> {

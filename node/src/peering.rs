@@ -15,13 +15,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use anabranch_actors::api::{DatasetError, EnrolmentError};
+use anabranch_actors::api::{DatasetError, EnrolmentError, Enrolments};
 use anabranch_actors::node::NodeHandle;
 use anabranch_protocol::id::{DatasetId, PeerId};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::network::Network;
 use crate::process::Failure;
 use crate::process::data_dir::write_whole;
+use crate::swarm::SwarmError;
 
 const FILE: &str = "disabled-peers";
 /// First line of the file.
@@ -44,19 +46,25 @@ pub enum PeeringError {
     /// Too many are disabled.
     #[error("{DISABLED_MAX} peers are disabled already: use `access.allow` or a network key instead")]
     TooMany,
-    /// The file could not be written; nothing was changed.
-    #[error("can't write in the data directory, nothing was changed: {0}")]
+    /// The file could not be written: until the next start nothing changes; what holds then is not known.
+    #[error("can't write who is disabled in the data directory ({0}): nothing is changed until the next start; say it again")]
     Io(#[from] io::Error),
     /// Some datasets could not be told; the others were.
-    #[error("not done in every dataset: {}; say it again once they run", in_words(.0))]
-    Partly(BTreeMap<DatasetId, EnrolmentError>),
-    /// The network did not take the order.
+    #[error("not done in every dataset: {}; say it again once they run", in_words(.failed, .network.as_ref()))]
+    Partly {
+        /// Why not, there.
+        failed: BTreeMap<DatasetId, EnrolmentError>,
+        /// Where the network failed as well.
+        network: Option<SwarmError>,
+    },
+    /// The network did not take the order, or may forget it.
     #[error("{0}: say it again")]
-    Network(String),
+    Network(SwarmError),
 }
 
-fn in_words(failed: &BTreeMap<DatasetId, EnrolmentError>) -> String {
-    failed.values().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+fn in_words(failed: &BTreeMap<DatasetId, EnrolmentError>, network: Option<&SwarmError>) -> String {
+    let failed = failed.values().map(ToString::to_string).chain(network.map(ToString::to_string));
+    failed.collect::<Vec<_>>().join("; ")
 }
 
 /// See the module documentation. Cheap to clone.
@@ -64,8 +72,16 @@ fn in_words(failed: &BTreeMap<DatasetId, EnrolmentError>) -> String {
 pub struct Peering {
     file: Arc<PathBuf>,
     disabled: Arc<RwLock<BTreeSet<PeerId>>>,
-    /// One change at a time.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    /// One change of who is disabled at a time. Not held while a dataset is waited for: one that is stuck must not keep a peer from
+    /// being disabled.
+    turn: Arc<tokio::sync::Mutex<Turn>>,
+}
+
+#[derive(Debug)]
+struct Turn {
+    /// The last change came to its end: file, memory and network are alike. A write that failed may have replaced the file all the
+    /// same, or have left it so that a crash takes it back: then the next order does everything, whatever it finds in memory.
+    settled: bool,
 }
 
 impl Peering {
@@ -80,7 +96,8 @@ impl Peering {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
             Err(error) => return Err(Failure::other(format!("can't read who is disabled, {}", file.display()), error)),
         };
-        Ok(Self { file: Arc::new(file), disabled: Arc::new(RwLock::new(disabled)), turn: Arc::default() })
+        let turn = tokio::sync::Mutex::new(Turn { settled: true });
+        Ok(Self { file: Arc::new(file), disabled: Arc::new(RwLock::new(disabled)), turn: Arc::new(turn) })
     }
 
     /// Who is disabled now.
@@ -100,18 +117,20 @@ impl Peering {
         peer: PeerId,
         dataset: Option<DatasetId>,
     ) -> Result<(), PeeringError> {
-        let _turn = self.begin(node, peer, dataset.as_ref()).await?;
-        if self.set_disabled(peer, false).await? {
-            network.set_disabled(peer, false);
+        check(node, peer, dataset.as_ref())?;
+        let let_in = self.set_disabled(network, peer, false).await?;
+        if let Some(dataset) = dataset {
+            return outcome(set_enrolled(node, peer, vec![dataset], true).await);
         }
-        let datasets = match dataset {
-            Some(dataset) => vec![dataset],
-            None => {
-                let demoted = node.enrolments().await.into_iter().filter(|(_, enrolments)| enrolments.demoted.contains(&peer));
-                demoted.map(|(dataset, _)| dataset).collect()
-            }
-        };
-        set_enrolled(node, peer, datasets, true).await
+        let asked = Asked::all(node).await;
+        if !let_in {
+            self.check_known(node, network, peer, &asked).await?;
+        }
+        let demoted = asked.enrolments.into_iter().filter(|(_, enrolments)| enrolments.demoted.contains(&peer));
+        let mut failed = set_enrolled(node, peer, demoted.map(|(dataset, _)| dataset).collect(), true).await;
+        // Where it can't be seen whether the peer is demoted, it may be.
+        failed.extend(asked.silent);
+        outcome(failed)
     }
 
     /// `ack=all` does not wait for a peer any more: in one dataset, or in all.
@@ -125,12 +144,12 @@ impl Peering {
         peer: PeerId,
         dataset: Option<DatasetId>,
     ) -> Result<(), PeeringError> {
-        let _turn = self.begin(node, peer, dataset.as_ref()).await?;
+        check(node, peer, dataset.as_ref())?;
         if dataset.is_none() {
-            self.check_known(node, network, peer).await?;
+            self.check_known(node, network, peer, &Asked::all(node).await).await?;
         }
         let datasets = dataset.map_or_else(|| node.enabled(), |dataset| vec![dataset]);
-        set_enrolled(node, peer, datasets, false).await
+        outcome(set_enrolled(node, peer, datasets, false).await)
     }
 
     /// Refuses to talk to a peer until it is enrolled again. It need not be known yet.
@@ -138,9 +157,8 @@ impl Peering {
     /// # Errors
     /// [`PeeringError`].
     pub async fn disable(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
-        let _turn = self.begin(node, peer, None).await?;
-        self.set_disabled(peer, true).await?;
-        network.set_disabled(peer, true);
+        check(node, peer, None)?;
+        self.set_disabled(network, peer, true).await?;
         Ok(())
     }
 
@@ -149,64 +167,119 @@ impl Peering {
     /// # Errors
     /// [`PeeringError`].
     pub async fn remove(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
-        let _turn = self.begin(node, peer, None).await?;
-        self.check_known(node, network, peer).await?;
-        let demoted = set_enrolled(node, peer, node.enabled(), false).await;
+        check(node, peer, None)?;
+        self.check_known(node, network, peer, &Asked::all(node).await).await?;
+        let failed = set_enrolled(node, peer, node.enabled(), false).await;
         // First those who show it, or they would learn of the end of its connection before they are to forget it.
         node.forget_peer(peer).await;
-        network.forget(peer).map_err(PeeringError::Network)?;
-        demoted
+        match network.forget(peer).await {
+            Ok(()) => outcome(failed),
+            Err(error) if failed.is_empty() => Err(PeeringError::Network(error)),
+            Err(error) => Err(PeeringError::Partly { failed, network: Some(error) }),
+        }
     }
 
-    async fn begin(
+    /// A slip in an id must neither leave marks in every dataset nor look as if something had been done.
+    async fn check_known(
         &self,
         node: &NodeHandle,
+        network: &dyn Network,
         peer: PeerId,
-        dataset: Option<&DatasetId>,
-    ) -> Result<tokio::sync::MutexGuard<'_, ()>, PeeringError> {
-        if peer == node.peer_id() {
-            return Err(PeeringError::Myself);
-        }
-        if let Some(dataset) = dataset.filter(|dataset| node.kind(dataset).is_none()) {
-            return Err(PeeringError::Dataset(DatasetError::Unknown(dataset.clone())));
-        }
-        Ok(self.turn.lock().await)
-    }
-
-    /// A slip in an id must not leave marks in every dataset.
-    async fn check_known(&self, node: &NodeHandle, network: &dyn Network, peer: PeerId) -> Result<(), PeeringError> {
+        asked: &Asked,
+    ) -> Result<(), PeeringError> {
         let known = network.peers().contains_key(&peer)
             || self.disabled().contains(&peer)
-            || node.peers().await.iter().any(|info| info.peer == peer)
-            || node.enrolments().await.values().any(|enrolments| enrolments.knows(&peer));
-        if known { Ok(()) } else { Err(PeeringError::Unknown(peer)) }
+            || asked.enrolments.values().any(|enrolments| enrolments.knows(&peer))
+            || node.peers().await.iter().any(|info| info.peer == peer);
+        match known {
+            true => Ok(()),
+            false if asked.silent.is_empty() => Err(PeeringError::Unknown(peer)),
+            // One of those may know it.
+            false => Err(PeeringError::Partly { failed: asked.silent.clone(), network: None }),
+        }
     }
 
-    /// Durable when this resolves; whether it was different.
-    async fn set_disabled(&self, peer: PeerId, disabled: bool) -> Result<bool, PeeringError> {
+    /// Durable when this resolves, and the network knows; whether it was different.
+    async fn set_disabled(&self, network: &dyn Network, peer: PeerId, disabled: bool) -> Result<bool, PeeringError> {
+        let turn = self.turn.clone().lock_owned().await;
         let mut peers = self.disabled();
         let changed = if disabled { peers.insert(peer) } else { peers.remove(&peer) };
-        if !changed {
+        if !changed && turn.settled {
             return Ok(false);
         }
-        if peers.len() > DISABLED_MAX {
+        if disabled && peers.len() > DISABLED_MAX {
             return Err(PeeringError::TooMany);
         }
-        let (file, text) = (self.file.clone(), page(&peers));
-        let written = tokio::task::spawn_blocking(move || write_whole(&file, text.as_bytes())).await;
-        written.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        let this = self.clone();
+        let written = tokio::task::spawn_blocking(move || this.write(turn, peers)).await;
+        let mut turn = written.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        network.set_disabled(peer, disabled);
+        turn.settled = true;
+        Ok(changed)
+    }
+
+    /// Goes to its end also where nobody waits for it any more: the file is not replaced without memory, nor by two at once.
+    fn write(&self, mut turn: OwnedMutexGuard<Turn>, peers: BTreeSet<PeerId>) -> io::Result<OwnedMutexGuard<Turn>> {
+        turn.settled = false;
+        write_whole(&self.file, page(&peers).as_bytes())?;
         *self.disabled.write().unwrap_or_else(PoisonError::into_inner) = peers;
-        Ok(true)
+        Ok(turn)
     }
 }
 
-async fn set_enrolled(node: &NodeHandle, peer: PeerId, datasets: Vec<DatasetId>, enrolled: bool) -> Result<(), PeeringError> {
+/// Whether the order means another peer, and a dataset of this node.
+fn check(node: &NodeHandle, peer: PeerId, dataset: Option<&DatasetId>) -> Result<(), PeeringError> {
+    if peer == node.peer_id() {
+        return Err(PeeringError::Myself);
+    }
+    match dataset.filter(|dataset| node.kind(dataset).is_none()) {
+        Some(dataset) => Err(PeeringError::Dataset(DatasetError::Unknown(dataset.clone()))),
+        None => Ok(()),
+    }
+}
+
+/// Who is enrolled where, as far as datasets tell.
+struct Asked {
+    enrolments: BTreeMap<DatasetId, Enrolments>,
+    /// Why the others don't tell.
+    silent: BTreeMap<DatasetId, EnrolmentError>,
+}
+
+impl Asked {
+    async fn all(node: &NodeHandle) -> Self {
+        let ask = |dataset: DatasetId| async move {
+            let answer = node.enrolments_in(&dataset).await;
+            (dataset, answer)
+        };
+        let (mut enrolments, mut silent) = (BTreeMap::new(), BTreeMap::new());
+        for (dataset, answer) in futures::future::join_all(node.enabled().into_iter().map(ask)).await {
+            match answer {
+                Ok(of) => drop(enrolments.insert(dataset, of)),
+                // Deleted meanwhile.
+                Err(DatasetError::Unknown(_)) => {}
+                Err(error) => drop(silent.insert(dataset, error.into())),
+            }
+        }
+        Self { enrolments, silent }
+    }
+}
+
+/// Why not, for each dataset in which it was not done.
+async fn set_enrolled(
+    node: &NodeHandle,
+    peer: PeerId,
+    datasets: Vec<DatasetId>,
+    enrolled: bool,
+) -> BTreeMap<DatasetId, EnrolmentError> {
     let asked = datasets.into_iter().map(|dataset| async move {
         let failed = node.set_enrolled(&dataset, peer, enrolled).await.err()?;
         Some((dataset, failed))
     });
-    let failed: BTreeMap<_, _> = futures::future::join_all(asked).await.into_iter().flatten().collect();
-    if failed.is_empty() { Ok(()) } else { Err(PeeringError::Partly(failed)) }
+    futures::future::join_all(asked).await.into_iter().flatten().collect()
+}
+
+fn outcome(failed: BTreeMap<DatasetId, EnrolmentError>) -> Result<(), PeeringError> {
+    if failed.is_empty() { Ok(()) } else { Err(PeeringError::Partly { failed, network: None }) }
 }
 
 fn page(peers: &BTreeSet<PeerId>) -> String {
@@ -225,6 +298,58 @@ fn parse(text: &str) -> Result<BTreeSet<PeerId>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Isolated;
+
+    fn on_disk(dir: &Path) -> BTreeSet<PeerId> {
+        Peering::start(dir).unwrap().disabled()
+    }
+
+    /// A write that fails may have replaced the file before it failed; the next order must not trust memory then.
+    #[tokio::test]
+    async fn after_a_write_that_failed_the_next_order_writes_whatever_memory_says() {
+        let place = tempfile::tempdir().unwrap();
+        let (dir, away) = (place.path().join("data"), place.path().join("away"));
+        std::fs::create_dir(&dir).unwrap();
+        let peering = Peering::start(&dir).unwrap();
+        let peer = PeerId([1; 32]);
+        std::fs::rename(&dir, &away).unwrap();
+        let failed = peering.set_disabled(&Isolated, peer, true).await;
+        assert!(matches!(failed, Err(PeeringError::Io(_))) && peering.disabled().is_empty(), "{failed:?}");
+        std::fs::rename(&away, &dir).unwrap();
+        // As if the rename had been done and the sync of the directory had failed.
+        std::fs::write(dir.join(FILE), page(&BTreeSet::from([peer]))).unwrap();
+        assert_eq!(on_disk(&dir), BTreeSet::from([peer]));
+        peering.set_disabled(&Isolated, peer, false).await.unwrap();
+        assert_eq!(on_disk(&dir), BTreeSet::new(), "it would be disabled again after a restart");
+    }
+
+    /// A client that goes away takes its order's future along.
+    #[tokio::test]
+    async fn an_order_that_nobody_waits_for_leaves_memory_and_file_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let peering = Peering::start(dir.path()).unwrap();
+        for round in 0..20 {
+            let (peer, other) = (PeerId([1; 32]), PeerId([2; 32]));
+            // Polled once, so the write is under way, and dropped.
+            let _ = futures::FutureExt::now_or_never(peering.set_disabled(&Isolated, peer, round % 2 == 0));
+            // Comes after it.
+            peering.set_disabled(&Isolated, other, round % 2 == 0).await.unwrap();
+            assert_eq!(peering.disabled(), on_disk(dir.path()));
+            assert_eq!(peering.disabled().len(), if round % 2 == 0 { 2 } else { 0 });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_let_in_again_however_many_are_disabled() {
+        let dir = tempfile::tempdir().unwrap();
+        let peer = |n: usize| PeerId(std::array::from_fn(|at| n.to_be_bytes().get(at).copied().unwrap_or_default()));
+        let too_many: BTreeSet<_> = (0..DISABLED_MAX + 2).map(peer).collect();
+        std::fs::write(dir.path().join(FILE), page(&too_many)).unwrap();
+        let peering = Peering::start(dir.path()).unwrap();
+        assert!(peering.set_disabled(&Isolated, peer(0), false).await.unwrap());
+        assert!(matches!(peering.set_disabled(&Isolated, peer(0), true).await, Err(PeeringError::TooMany)));
+        assert_eq!(on_disk(dir.path()).len(), DISABLED_MAX + 1);
+    }
 
     #[test]
     fn who_is_disabled_is_read_as_it_was_written_and_damage_stops_the_node() {

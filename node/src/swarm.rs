@@ -88,6 +88,9 @@ pub enum SwarmError {
     /// Too many commands are waiting; try again later.
     #[error("the network is busy, try again later")]
     Busy,
+    /// What was done is not known to be on disk.
+    #[error("the address book was not written ({0}): after a restart the peer may be dialed again")]
+    NotWritten(String),
     /// The swarm was shut down.
     #[error("the network is stopped")]
     Stopped,

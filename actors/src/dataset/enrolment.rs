@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 
 use super::DatasetHandle;
 use super::confirmation::{AskEnrolments, Confirmation};
-use super::handle::{STATUS_TIMEOUT, WRITE_PATIENCE};
-use crate::api::EnrolmentError;
+use super::handle::{NO_ANSWER, STATUS_TIMEOUT, WRITE_PATIENCE};
+use crate::api::{DatasetError, DatasetState, EnrolmentError};
 
 /// Who is enrolled in a dataset, and who was demoted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -92,11 +92,28 @@ impl DatasetHandle {
 
     /// Who is enrolled and who was demoted; none while it does not run.
     pub async fn enrolments(&self) -> Option<Enrolments> {
-        let confirmation = self.running_now()?.confirmation;
-        let (reply, asked) = oneshot::channel();
-        confirmation.do_send(AskEnrolments(reply));
-        tokio::time::timeout(STATUS_TIMEOUT, asked).await.ok()?.ok()
+        asked(self.running_now()?.confirmation).await
     }
+
+    /// As [`DatasetHandle::enrolments`], and opens the dataset if it is idle.
+    ///
+    /// # Errors
+    /// [`DatasetError::Unavailable`] if it does not run, or does not answer.
+    pub async fn enrolments_once_open(&self) -> Result<Enrolments, DatasetError> {
+        let confirmation = self.running().await?.confirmation;
+        asked(confirmation).await.ok_or_else(|| DatasetError::Unavailable {
+            dataset: self.dataset().clone(),
+            state: DatasetState::Restarting,
+            reason: NO_ANSWER.to_owned(),
+            retry_after: STATUS_TIMEOUT,
+        })
+    }
+}
+
+async fn asked(confirmation: Addr<Confirmation>) -> Option<Enrolments> {
+    let (reply, asked) = oneshot::channel();
+    confirmation.do_send(AskEnrolments(reply));
+    tokio::time::timeout(STATUS_TIMEOUT, asked).await.ok()?.ok()
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ const READS_MAX: usize = 8;
 const READS_WAITING_MAX: usize = 256;
 /// How long a write waits in all; the oplog gives a disk that hangs up before that.
 pub(super) const WRITE_PATIENCE: Duration = Duration::from_secs(60);
-const NO_ANSWER: &str = "it was not answered in time";
+pub(super) const NO_ANSWER: &str = "it was not answered in time";
 /// How often a read is tried that finds a store which just stopped.
 const READ_TRIES: usize = 3;
 /// How long a caller waits for a dataset that is being opened.

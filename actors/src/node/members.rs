@@ -7,7 +7,7 @@ use anabranch_protocol::id::{DatasetId, PeerId};
 
 use super::NodeHandle;
 use super::router::Node;
-use crate::api::{EnrolmentError, Enrolments};
+use crate::api::{DatasetError, EnrolmentError, Enrolments};
 
 /// Forgets a peer: at once if it is not connected, else when its connection ends.
 #[derive(Message)]
@@ -28,6 +28,14 @@ impl NodeHandle {
         let handles = self.datasets.all();
         let asked = handles.iter().map(|handle| async { Some((handle.dataset().clone(), handle.enrolments().await?)) });
         futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// Who is enrolled in a dataset, and who was demoted; opens it if it is idle.
+    ///
+    /// # Errors
+    /// [`DatasetError`] if it does not run.
+    pub async fn enrolments_in(&self, dataset: &DatasetId) -> Result<Enrolments, DatasetError> {
+        self.datasets.find(dataset)?.enrolments_once_open().await
     }
 
     /// Does not show a peer any more, until it connects again.

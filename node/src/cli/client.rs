@@ -149,7 +149,8 @@ impl Node {
 
     /// What an answer that is no success means.
     pub fn refused(answer: &Answer) -> Failure {
-        let detail = answer.body["detail"].as_str().unwrap_or("no reason given").trim_end_matches('.');
+        let detail = super::tables::printable(answer.body["detail"].as_str().unwrap_or("no reason given"));
+        let detail = detail.trim_end_matches('.');
         let next = match answer.status.as_u16() {
             401 => ": name the file with the node's token with --token-file",
             429 | 503 => ": try again in a moment",

@@ -86,7 +86,7 @@ fn peer_block(peer: &Json, width: usize) -> String {
     let mut reasons = Vec::new();
     for name in &names {
         let state = states.get(name).copied().unwrap_or(&Json::Null);
-        grid.row([format!("  {name}"), text(&state["state"]), lag(state), member(name).to_owned()]);
+        grid.row([format!("  {}", printable(name)), text(&state["state"]), lag(state), member(name).to_owned()]);
         // What concerns the peer as a whole is said once.
         let reason = state["reason"].as_str().filter(|reason| Some(*reason) != refused);
         reasons.extend(reason.map(|reason| wrapped(reason, &format!("  {name}: "), width)));
@@ -189,7 +189,7 @@ pub fn width() -> usize {
 pub fn wrapped(words: &str, lead: &str, width: usize) -> String {
     let indent = " ".repeat(console::measure_text_width(lead).min(12));
     let (mut text, mut column, mut first) = (lead.to_owned(), console::measure_text_width(lead), true);
-    for word in words.split(' ') {
+    for word in printable(words).split(' ') {
         let length = console::measure_text_width(word);
         if !first && column.saturating_add(1 + length) > width {
             text += &format!("\n{indent}");
@@ -226,7 +226,9 @@ pub fn documents(rows: &[Json]) -> String {
     let keys: Vec<_> = rows.iter().map(|row| text(&row["key"])).collect();
     let column = keys.iter().map(|key| console::measure_text_width(key)).max().unwrap_or_default().min(KEY_WIDTH_MAX);
     let line = |(row, key): (&Json, &String)| {
-        let line = format!("{}  {}", console::pad_str(key, column, console::Alignment::Left, None), row["value"]);
+        // JSON escapes some control characters, not all.
+        let value = printable(&row["value"].to_string());
+        let line = format!("{}  {value}", console::pad_str(key, column, console::Alignment::Left, None));
         let line = width.map_or(line.clone(), |width| console::truncate_str(&line, width, "…").into_owned());
         line + "\n"
     };
@@ -240,9 +242,21 @@ pub fn items(value: &Json) -> &[Json] {
 pub fn text(value: &Json) -> String {
     match value {
         Json::Null => "-".to_owned(),
-        Json::String(text) => text.clone(),
+        Json::String(text) => printable(text),
         other => other.to_string(),
     }
+}
+
+/// Words that another node may have said, such as why it refuses: they don't move the cursor, colour or reorder what is shown.
+pub fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        // Marks that turn the direction of what follows.
+        '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(shown).collect()
 }
 
 /// What a dataset is doing; one that is not to run is not paused.
@@ -306,6 +320,21 @@ mod tests {
         let table = peers(&rows, 80);
         assert!(table.contains("behind") && table.contains("3 commits, 0.5 s") && table.contains("connected"), "{table}");
         assert!(peers(&json!([]), 80).contains("anabranch invite"));
+    }
+
+    #[test]
+    fn what_a_peer_says_does_not_reach_the_terminal_raw() {
+        let evil = "no\u{1b}[2J\u{9b}31m\u{202e}\r\nall is well\u{7}";
+        let rows = json!([{ "peer_id": "12D3", "connected": false, "addresses": [evil], "refused": evil,
+            "datasets": { "primary": { "state": evil, "reason": format!("it says: {evil}") } } }]);
+        let data = json!([{ "dataset_id": "logs", "kind": "append", "state": "failed", "reason": evil, "collections": [evil],
+            "set_aside": [{ "path": evil }] }]);
+        let documents = documents(&[json!({ "key": evil, "value": evil })]);
+        for table in [peers(&rows, 80), datasets(&data, 80), documents] {
+            let raw = table.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
+            assert!(table.contains("all is well") && raw.is_none(), "{raw:?}: {table:?}");
+            assert!(!table.lines().any(|line| line.starts_with("all")), "no line of its own: {table}");
+        }
     }
 
     #[test]

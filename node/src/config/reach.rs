@@ -53,7 +53,8 @@ pub fn check_listen(listen: &[Multiaddr], guarded: bool) -> Result<(), ConfigErr
     }
 }
 
-fn is_loopback(address: &Multiaddr) -> bool {
+/// Whether only this machine reaches an address.
+pub fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => ip.is_loopback(),
         Some(Protocol::Ip6(ip)) => ip.is_loopback(),

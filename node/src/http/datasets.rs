@@ -1,7 +1,7 @@
 //! `GET /v1/datasets`, `GET /v1/datasets/{d}`; `POST /v1/datasets` and `DELETE /v1/datasets/{d}`, which create and delete.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Payload};
@@ -14,6 +14,7 @@ use super::operate::AsideRow;
 use super::problem::Problem;
 use super::{Api, body, target};
 use crate::hosting::HostingError;
+use crate::wall_time::rfc3339_millis;
 
 /// A thousand collections of the longest names, and room for the rest.
 const DATASET_BODY_MAX: usize = 256 << 10;
@@ -165,7 +166,7 @@ pub async fn create(request: HttpRequest, api: Data<Api>, mut payload: Payload) 
     // On its own: a client that goes away must not leave it half done.
     let (hosting, node) = (api.hosting.clone(), api.node.clone());
     let created = actix_web::rt::spawn(async move { hosting.create(&node, body).await }).await;
-    let dataset = created.map_err(interrupted)?.map_err(of_hosting)?;
+    let dataset = created.map_err(|error| Problem::interrupted(&error))?.map_err(of_hosting)?;
     let info = api.node.dataset(&dataset).await.map_err(|error| Problem::of_dataset(&error))?;
     Ok(HttpResponse::Created().json(row(info)))
 }
@@ -180,18 +181,14 @@ pub async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse
     let dataset = target::dataset(&request)?;
     let (hosting, node, name) = (api.hosting.clone(), api.node.clone(), dataset.clone());
     let deleted = actix_web::rt::spawn(async move { hosting.delete(&node, &name).await }).await;
-    let configured = deleted.map_err(interrupted)?.map_err(|error| of_hosting(error).in_dataset(&dataset))?;
+    let configured =
+        deleted.map_err(|error| Problem::interrupted(&error))?.map_err(|error| of_hosting(error).in_dataset(&dataset))?;
     let now = if configured {
         "deleted; the configuration names it, so the next start of the node begins it anew, empty"
     } else {
         "deleted"
     };
     Ok(HttpResponse::Ok().json(Deleted { dataset_id: dataset.to_string(), now, configured }))
-}
-
-fn interrupted(error: impl std::fmt::Display) -> Problem {
-    let title = "It was interrupted";
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "interrupted", title, format!("how it ended is not known: {error}"))
 }
 
 fn of_hosting(error: HostingError) -> Problem {
@@ -271,6 +268,5 @@ fn contents(contents: DatasetContents) -> Contents {
 }
 
 fn row_audit(RowAudit { rows, walks, finished }: RowAudit) -> RowAuditRow {
-    let at = finished.map(|at| SystemTime::UNIX_EPOCH + Duration::from_millis(at.0));
-    RowAuditRow { rows, walks, finished_at: at.map(|at| humantime::format_rfc3339_millis(at).to_string()) }
+    RowAuditRow { rows, walks, finished_at: finished.map(rfc3339_millis) }
 }

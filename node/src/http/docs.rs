@@ -57,7 +57,7 @@ pub async fn post(request: HttpRequest, api: Data<Api>, mut payload: Payload) ->
 #[utoipa::path(
     patch, path = "/v1/datasets/{d}/collections/{c}/docs/{key}", tag = "documents",
     params(("d" = String, Path, description = "Dataset", pattern = "^[a-z0-9][a-z0-9._-]{0,62}$", example = "primary"), ("c" = String, Path, description = "Collection", min_length = 1, max_length = 128, example = "orders"), ("key" = String, Path, description = "Key, percent-encoded", min_length = 1, max_length = 1024, example = "o-1"), WriteQuery, ("Idempotency-Key" = Option<String>, Header, description = "Sent again under the same key within 24 hours, the write is answered as it was and does not happen again", min_length = 1, max_length = 255, pattern = "^([!#-~][!-~]*|\"[!#-Z^-~]+\")$"), ("If-Match" = Option<String>, Header, description = "`*`, or entity tags: only if the document has one of them"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no document")),
-    request_body(content = serde_json::Value, description = "The document: any JSON value"),
+    request_body(content = serde_json::Value, description = "A merge patch: fields to set, null for those to remove; anything but an object replaces the document"),
     responses((status = 200, body = WrittenPage), (status = 202, description = "Written here, and fewer nodes confirmed it in time than were asked for", body = WrittenPage)),
 )]
 pub async fn patch(request: HttpRequest, api: Data<Api>, mut payload: Payload) -> Result<HttpResponse, Problem> {

@@ -18,8 +18,9 @@ use utoipa::ToSchema;
 
 use super::problem::Problem;
 use super::{Api, body};
-use crate::joining::rfc3339;
+use crate::config::is_loopback;
 use crate::swarm;
+use crate::wall_time::rfc3339;
 
 const BODY_MAX: usize = 16 << 10;
 /// An invite that nobody says more about serves for a day: long enough for a colleague, too short for a chat's archive.
@@ -138,14 +139,6 @@ fn addresses(api: &Api, told: &[String]) -> Result<Vec<Multiaddr>, Problem> {
         return Err(Problem::new(StatusCode::CONFLICT, name, title, detail));
     }
     Ok(dialable)
-}
-
-fn is_loopback(address: &Multiaddr) -> bool {
-    match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
-        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
-        _ => false,
-    }
 }
 
 /// Neither every interface, nor one that only means something on this link.

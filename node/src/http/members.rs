@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::problem::Problem;
 use super::{Api, body, target};
 use crate::peering::PeeringError;
+use crate::swarm::SwarmError;
 
 const BODY_MAX: usize = 4 << 10;
 
@@ -30,8 +31,8 @@ pub struct InDataset {
 )]
 pub async fn enrol(request: HttpRequest, api: Data<Api>, payload: Payload) -> Result<HttpResponse, Problem> {
     let (peer, dataset) = asked(&request, &api, payload).await?;
-    api.peering.enrol(&api.node, &*api.network, peer, dataset).await.map_err(|error| problem(&error))?;
-    Ok(standing(&api, peer).await)
+    let order = |api: Data<Api>| async move { api.peering.enrol(&api.node, &*api.network, peer, dataset).await };
+    carry_out(&api, peer, order).await
 }
 
 /// Does not wait for a peer any more on writes with `ack=all`: in one dataset, or in all.
@@ -43,8 +44,8 @@ pub async fn enrol(request: HttpRequest, api: Data<Api>, payload: Payload) -> Re
 )]
 pub async fn demote(request: HttpRequest, api: Data<Api>, payload: Payload) -> Result<HttpResponse, Problem> {
     let (peer, dataset) = asked(&request, &api, payload).await?;
-    api.peering.demote(&api.node, &*api.network, peer, dataset).await.map_err(|error| problem(&error))?;
-    Ok(standing(&api, peer).await)
+    let order = |api: Data<Api>| async move { api.peering.demote(&api.node, &*api.network, peer, dataset).await };
+    carry_out(&api, peer, order).await
 }
 
 /// Refuses to talk to a peer until it is enrolled again. It need not be known yet.
@@ -55,8 +56,8 @@ pub async fn demote(request: HttpRequest, api: Data<Api>, payload: Payload) -> R
 )]
 pub async fn disable(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let peer = target::peer(&request)?;
-    api.peering.disable(&api.node, &*api.network, peer).await.map_err(|error| problem(&error))?;
-    Ok(standing(&api, peer).await)
+    let order = |api: Data<Api>| async move { api.peering.disable(&api.node, &*api.network, peer).await };
+    carry_out(&api, peer, order).await
 }
 
 /// Demotes a peer everywhere, disconnects it and forgets its addresses. It may come back by itself unless it is disabled.
@@ -67,8 +68,18 @@ pub async fn disable(request: HttpRequest, api: Data<Api>) -> Result<HttpRespons
 )]
 pub async fn remove(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, Problem> {
     let peer = target::peer(&request)?;
-    api.peering.remove(&api.node, &*api.network, peer).await.map_err(|error| problem(&error))?;
-    Ok(standing(&api, peer).await)
+    let order = |api: Data<Api>| async move { api.peering.remove(&api.node, &*api.network, peer).await };
+    carry_out(&api, peer, order).await
+}
+
+/// On its own: a client that goes away must not leave an order half done.
+async fn carry_out<Done>(api: &Data<Api>, peer: PeerId, order: impl FnOnce(Data<Api>) -> Done) -> Result<HttpResponse, Problem>
+where
+    Done: Future<Output = Result<(), PeeringError>> + 'static,
+{
+    let done = actix_web::rt::spawn(order(api.clone())).await;
+    done.map_err(|error| Problem::interrupted(&error))?.map_err(|error| problem(&error))?;
+    Ok(standing(api, peer).await)
 }
 
 async fn asked(request: &HttpRequest, api: &Api, mut payload: Payload) -> Result<(PeerId, Option<DatasetId>), Problem> {
@@ -113,10 +124,10 @@ fn problem(error: &PeeringError) -> Problem {
         PeeringError::Unknown(_) => Problem::not_found(detail),
         PeeringError::Dataset(error) => Problem::of_dataset(error),
         PeeringError::TooMany => Problem::new(StatusCode::CONFLICT, "too-many-disabled", "Too many peers are disabled", detail),
-        PeeringError::Io(_) => {
+        PeeringError::Io(_) | PeeringError::Network(SwarmError::NotWritten(_)) => {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "not-written", "The data directory can't be written", detail)
         }
-        PeeringError::Partly(failed) => {
+        PeeringError::Partly { failed, .. } => {
             let datasets: Vec<_> = failed.keys().map(ToString::to_string).collect();
             let (name, title) = ("not-in-every-dataset", "Not done in every dataset");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, name, title, detail)

@@ -109,11 +109,11 @@ const IN_A_DATASET: &[Refusal] = &[
 ];
 const OF_A_PEER: &[Refusal] = &[
     ("400", "No peer id, or this node's own; nothing was changed", false),
-    ("404", "Nothing is known of the peer, or of the dataset", false),
     ("429", "The network takes no orders now", true),
     ("503", "Not done in every dataset: some don't run", true),
     ("500", "The data directory can't be written", false),
 ];
+const OF_A_KNOWN_PEER: &[Refusal] = &[("404", "Nothing is known of the peer, or of the dataset", false)];
 const OF_A_BODY: &[Refusal] =
     &[("400", "The request is malformed; nothing was written", false), ("413", "Too large; nothing was written", false)];
 const OF_A_WRITE: &[Refusal] =
@@ -137,6 +137,10 @@ impl Modify for Refusals {
                 }
                 if path.starts_with("/v1/peers/{peer_id}") {
                     refuse(OF_A_PEER);
+                }
+                // A stranger may be disabled before it comes.
+                if path.starts_with("/v1/peers/{peer_id}") && !path.ends_with("/disable") {
+                    refuse(OF_A_KNOWN_PEER);
                 }
                 if is_write {
                     refuse(OF_A_BODY);

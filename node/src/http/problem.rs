@@ -65,6 +65,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "unknown-dataset", "Unknown dataset", format!("no dataset {name:?} on this node"))
     }
 
+    /// What was done on its own ended without a word.
+    pub fn interrupted(error: &impl std::fmt::Display) -> Self {
+        let detail = format!("how it ended is not known: {error}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "interrupted", "It was interrupted", detail)
+    }
+
     /// Why a dataset didn't answer.
     pub fn of_dataset(error: &DatasetError) -> Self {
         let detail = error.to_string();

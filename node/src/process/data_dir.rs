@@ -1,11 +1,13 @@
 //! The data directory: private to its user, and to one process at a time.
 //!
 //! ```text
-//! identity.key   the node's secret key, 0600
-//! incarnation    the life of this directory
-//! peers.json     the address book
-//! lock           held by the process that runs here
-//! datasets/      one directory per dataset
+//! identity.key     the node's secret key, 0600
+//! network.key      the network key that an invite brought, 0600
+//! incarnation      the life of this directory
+//! peers.json       the address book
+//! disabled-peers   who is disabled, a peer id a line
+//! lock             held by the process that runs here
+//! datasets/        one directory per dataset, and files about each
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};

@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::address::ADDRESSES_PER_PEER_MAX;
@@ -22,6 +22,8 @@ const PEERS_MAX: usize = 1_024;
 /// Largest file that is read back.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 const VERSION: u32 = 1;
+/// Who may wait for the file to be written.
+const WAITING_MAX: usize = 64;
 
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,11 +40,16 @@ struct Entry {
     accepted_at: u64,
 }
 
+/// Hears once a change is on disk. Dropped: that is not known.
+pub(super) type Written = oneshot::Sender<Result<(), String>>;
+
 /// The address book of a running swarm.
 #[derive(Debug)]
 pub(super) struct AddressBook {
     page: Page,
     latest: watch::Sender<Page>,
+    /// Who waits for the latest page.
+    asked: mpsc::Sender<Written>,
     writer: JoinHandle<()>,
 }
 
@@ -51,8 +58,9 @@ impl AddressBook {
     pub(super) fn open(path: PathBuf) -> Self {
         let page = read_or_set_aside(&path);
         let (latest, changes) = watch::channel(page.clone());
-        let writer = tokio::spawn(write_latest(path, changes));
-        Self { page, latest, writer }
+        let (asked, waiting) = mpsc::channel(WAITING_MAX);
+        let writer = tokio::spawn(write_latest(path, changes, waiting));
+        Self { page, latest, asked, writer }
     }
 
     /// Everyone in it.
@@ -77,16 +85,18 @@ impl AddressBook {
         gone
     }
 
-    /// Forgets a peer.
-    pub(super) fn forget(&mut self, peer: &PeerId) {
+    /// Forgets a peer; `written` hears once the file does not name it, also where an earlier change was not written yet.
+    pub(super) fn forget(&mut self, peer: &PeerId, written: Written) {
         if self.page.peers.remove(&peer.to_string()).is_some() {
             self.latest.send_replace(self.page.clone());
         }
+        // While too many wait, nobody learns when it was written; it is all the same.
+        let _ = self.asked.try_send(written);
     }
 
     /// Waits until the latest state is on disk.
     pub(super) async fn close(self) {
-        drop(self.latest);
+        drop((self.latest, self.asked));
         let _ = self.writer.await;
     }
 }
@@ -115,16 +125,27 @@ fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-async fn write_latest(path: PathBuf, mut changes: watch::Receiver<Page>) {
-    // `changed` still reports an unseen value after the sender is gone.
-    while changes.changed().await.is_ok() {
+async fn write_latest(path: PathBuf, mut changes: watch::Receiver<Page>, mut asked: mpsc::Receiver<Written>) {
+    loop {
+        let mut waiting = Vec::new();
+        tokio::select! {
+            biased;
+            Some(written) = asked.recv() => waiting.push(written),
+            // It still reports an unseen value after the sender is gone.
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        // Before the page is taken: whoever asked by now has made its change.
+        waiting.extend(std::iter::from_fn(|| asked.try_recv().ok()));
         let page = changes.borrow_and_update().clone();
         let to = path.clone();
         let written = tokio::task::spawn_blocking(move || write_atomically(&to, &page)).await;
-        match written {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, path = %path.display(), "the address book was not written"),
-            Err(error) => tracing::error!(%error, "the address book's writer failed"),
+        let written = written.unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = &written {
+            tracing::error!(%error, path = %path.display(), "the address book was not written");
+        }
+        for waiting in waiting {
+            // Whoever does not wait any more does not need to know.
+            let _ = waiting.send(written.as_ref().copied().map_err(ToString::to_string));
         }
     }
 }
@@ -196,7 +217,15 @@ mod tests {
         assert!(book.peers().is_empty());
         book.accepted(&kept, vec![address.clone()]);
         book.accepted(&gone, vec![address.clone()]);
-        book.forget(&gone);
+        let (written, heard) = oneshot::channel();
+        book.forget(&gone, written);
+        assert_eq!(heard.await, Ok(Ok(())));
+        assert!(knows(&path, &kept) && !knows(&path, &gone), "it is on the disk by then");
+        fs::create_dir(path.with_extension("json.tmp")).unwrap();
+        let (written, heard) = oneshot::channel();
+        book.forget(&gone, written);
+        assert!(heard.await.unwrap().is_err(), "what can't be written is not said to be");
+        fs::remove_dir(path.with_extension("json.tmp")).unwrap();
         book.close().await;
 
         let book = AddressBook::open(path.clone());

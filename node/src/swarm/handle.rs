@@ -19,11 +19,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::SwarmError;
 use super::address::{socket, split_peer};
+use super::address_book::Written;
 use super::counters::{Counters, MessageKind, count};
 use super::reply::Reply;
 
 /// Commands waiting for the swarm's task.
 pub(super) const COMMANDS_MAX: usize = 1_024;
+
+/// How long the address book may take to be written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// What the task is told to do, in order.
 #[derive(Debug)]
@@ -31,7 +35,7 @@ pub(super) enum Command {
     Request { peer: PeerId, class: Class, kind: MessageKind, bytes: Vec<u8>, reply: Reply },
     Announce(Announce),
     Dial { bare: Multiaddr, peer: Option<libp2p::PeerId> },
-    Forget(PeerId),
+    Forget(PeerId, Written),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -158,12 +162,19 @@ impl SwarmHandle {
         self.command(Command::Dial { bare, peer })
     }
 
-    /// Closes the connections to a peer, takes it out of the address book and never dials it again by itself.
+    /// Closes the connections to a peer, takes it out of the address book and never dials it again by itself. Durable when this
+    /// resolves.
     ///
     /// # Errors
-    /// [`SwarmError::Busy`] or [`SwarmError::Stopped`] when the command did not reach the swarm.
-    pub fn forget(&self, peer: PeerId) -> Result<(), SwarmError> {
-        self.command(Command::Forget(peer))
+    /// [`SwarmError::Busy`] or [`SwarmError::Stopped`] when the command did not reach the swarm; [`SwarmError::NotWritten`] when it
+    /// is done, and may not be after a crash.
+    pub async fn forget(&self, peer: PeerId) -> Result<(), SwarmError> {
+        let (done, written) = oneshot::channel();
+        self.command(Command::Forget(peer, done))?;
+        match tokio::time::timeout(WRITTEN_WITHIN, written).await {
+            Ok(Ok(written)) => written.map_err(SwarmError::NotWritten),
+            Ok(Err(_)) | Err(_) => Err(SwarmError::NotWritten("the disk did not answer in time".to_owned())),
+        }
     }
 
     /// Closes the connections to a peer and neither takes nor makes one; or does so again. Never lost, and done in a moment.

@@ -33,7 +33,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::SwarmError;
 use super::address::{from_libp2p, socket, split_peer, to_libp2p, worth_dialing};
-use super::address_book::AddressBook;
+use super::address_book::{AddressBook, Written};
 use super::allowance::Allowances;
 use super::behaviour::{self, Behaviour};
 use super::bulk::{Inbound, Opener};
@@ -244,7 +244,7 @@ impl SwarmTask {
             Command::Request { peer, class, kind, bytes, reply } => self.request(peer, class, kind, bytes, reply),
             Command::Announce(announce) => self.announce(&announce),
             Command::Dial { bare, peer } => self.tell(bare, peer),
-            Command::Forget(peer) => self.forget(peer),
+            Command::Forget(peer, written) => self.forget(peer, written),
             // Ends the loop before it gets here.
             Command::Shutdown(_) => {}
         }
@@ -344,9 +344,9 @@ impl SwarmTask {
         self.close_all(peer);
     }
 
-    fn forget(&mut self, id: PeerId) {
+    fn forget(&mut self, id: PeerId, written: Written) {
         let Some(peer) = to_libp2p(id) else { return };
-        self.book.forget(&peer);
+        self.book.forget(&peer, written);
         self.redial.forget(&Target::Peer(peer));
         self.close_all(peer);
     }

@@ -9,6 +9,8 @@ use crate::{PROGRAM, run, text};
 #[test]
 fn three_nodes_sync_and_stop_cleanly() {
     let mut demo = Command::new(PROGRAM);
+    // What a user's own node is told by the environment is not for these.
+    demo.env("ANABRANCH_PEERS", "/ip4/127.0.0.1/tcp/1").env("ANABRANCH_HTTP__TOKEN_FILE", "/nonexistent/token");
     let mut demo = demo.args(["demo", "--port", "0"]).stdout(Stdio::piped()).spawn().expect("the program runs");
     let lines = BufReader::new(demo.stdout.take().expect("a pipe")).lines();
     let mut lines = lines.map(|line| line.expect("text"));

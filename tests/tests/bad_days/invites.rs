@@ -112,6 +112,16 @@ fn an_invite_that_does_not_fit_is_refused_and_nothing_is_changed() {
     assert!(refused_join(&place, "none", &invite_a.replacen('1', "2", 1)).contains("version 2"));
     assert!(refused_join(&place, "none", "a line of text that is about something else").contains("not an invite"));
     assert!(!place.path("none").exists() && !place.path("a-copy").exists());
+    // Nor does a node join that can't serve.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let http = taken.local_addr().expect("an address").to_string();
+    let file = place.path("late.invite");
+    std::fs::write(&file, &invite_a).expect("a file");
+    let arguments = ["run", "--listen", "/ip4/127.0.0.1/tcp/0", "--http", &http, "--join", text(&file), "--data-dir"];
+    let output = Command::new(shipped()).args(arguments).arg(place.path("late")).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(["network.key", "peers.json"].iter().all(|file| !place.path("late").join(file).exists()), "it did not join");
+
     drop(a.stop());
     assert!(refused_join(&place, "a", &invite_a).contains("made the invite itself"));
 }
@@ -160,4 +170,21 @@ fn an_expired_invite_is_refused_by_the_joiners_clock() {
     let short = invite(&a, &["--expires", "1h"]);
     let c = place.faulty_node("c", 0).arguments(&["--join", "-"]).input(&short).start();
     drop(c.stop().environment("TEST_CLOCK", "7200000").start());
+}
+
+/// The address book is not what says that a node joined: the node that invited may have been removed, or the book lost.
+#[test]
+fn an_expired_invite_hinders_nobody_who_has_its_key() {
+    let place = Place::new();
+    let key = network_key(&place, "ours.key");
+    let three_hours = "-10800000";
+    let a = place.faulty_node("a", -3 * 3_600_000).arguments(&["--network-key", text(&key)]).start();
+    let short = invite(&a, &["--expires", "1h"]);
+    drop(a.stop());
+    let b = place.faulty_node("b", 0).environment("TEST_CLOCK", three_hours).arguments(&["--join", "-"]).input(&short);
+    let b = b.start().stop().environment("TEST_CLOCK", "0");
+    std::fs::remove_file(place.path("b/peers.json")).expect("an address book to lose");
+    drop(b.start());
+    // It is the key that says so.
+    assert!(refused_join(&place, "c", &short).contains("expired"));
 }

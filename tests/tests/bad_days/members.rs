@@ -113,9 +113,9 @@ fn a_removed_peer_is_gone_and_comes_back_only_by_itself() {
     wait_for("b is gone", || (row(&a, &id)?["connected"] == false).then_some(()));
     let answer = order(&a, "DELETE", &id, "", "");
     assert_eq!((&answer["enrolled"], &answer["demoted"]), (&json!([]), &json!(["primary"])));
+    let book = std::fs::read_to_string(place.path("a/peers.json")).unwrap_or_default();
+    assert!(!book.contains(&id), "it is forgotten durably when that is said: {book}");
     wait_for("nothing is shown of it", || row(&a, &id).is_none().then_some(()));
-    let book = || std::fs::read_to_string(place.path("a/peers.json")).unwrap_or_default();
-    wait_for("nor remembered", || (!book().contains(&id)).then_some(()));
     assert_eq!(put(&a, "nobody-is-waited-for", SHORT).0, 201);
     let listens = a.listen[0].split("/p2p/").next().unwrap_or_default().to_owned();
     let a = a.stop().listen(&listens).start();
@@ -133,4 +133,60 @@ fn a_removed_peer_is_gone_and_comes_back_only_by_itself() {
     assert_eq!(a.ask("POST", &format!("/v1/peers/{id}/enrol"), "{\"dataset\": \"none\"}").0, 404);
     assert_eq!(a.ask("DELETE", &format!("/v1/peers/{}", a.peer_id), "").0, 400);
     assert_eq!(a.ask("DELETE", "/v1/peers/bob", "").0, 400);
+}
+
+/// In a dataset that does not run nobody can see whether the peer is demoted: that is said, and an order that left it out is not
+/// called done.
+#[test]
+fn an_order_is_not_done_while_a_dataset_does_not_run() {
+    let place = Place::new();
+    let datasets = ["--dataset", "primary=orders", "--dataset", "logs:append=app"];
+    let a = place.node("a").arguments(&datasets).start();
+    let b = place.node("b").arguments(&datasets).peer(&a).start();
+    let both = json!(["logs", "primary"]);
+    let is_in_both = || wait_for("b is enrolled", || (row(&a, &b.peer_id)?["enrolled"] == both).then_some(()));
+    is_in_both();
+    assert_eq!(order(&a, "POST", &b.peer_id, "/demote", "")["demoted"], both);
+    let of_logs = |order: &str| a.ask("POST", &format!("/v1/datasets/logs/{order}"), "").0;
+    let asked = |peer: &str, order: &str| {
+        let (status, answer) = a.ask("POST", &format!("/v1/peers/{peer}/{order}"), "");
+        let kind = answer["type"].as_str().and_then(|kind| kind.rsplit('/').next()).unwrap_or_default().to_owned();
+        (status, kind, answer)
+    };
+    assert_eq!(of_logs("pause"), 202);
+    wait_for("logs is paused", || (a.dataset("logs")["state"] == "paused").then_some(()));
+    let (status, kind, answer) = asked(&b.peer_id, "enrol");
+    assert_eq!((status, kind.as_str(), &answer["datasets"]), (503, "not-in-every-dataset", &json!(["logs"])), "{answer}");
+    assert!(answer["detail"].as_str().is_some_and(|detail| detail.contains("logs is paused")), "{answer}");
+    assert_eq!(row(&a, &b.peer_id).expect("a row")["enrolled"], json!(["primary"]), "done where it can be");
+    // Whether the dataset that is silent knows a peer can't be said either; nothing is done on a guess.
+    let slip = "12D3KooWK9YALYEs75MFFSZKeiUg9UDaBiivfdquGn9fk5RC6Jfu";
+    for order in ["enrol", "demote"] {
+        let (status, _, answer) = asked(slip, order);
+        assert_eq!((status, &answer["datasets"]), (503, &json!(["logs"])), "{answer}");
+    }
+    assert_eq!(of_logs("resume"), 202);
+    wait_for("logs runs", || (a.dataset("logs")["state"] == "running").then_some(()));
+    assert_eq!(order(&a, "POST", &b.peer_id, "/enrol", "")["enrolled"], both);
+    assert_eq!((asked(slip, "enrol").0, asked(slip, "demote").0), (404, 404));
+    assert!(row(&a, slip).is_none());
+}
+
+/// Where a dataset is stuck, an order about it waits; a peer is disabled all the same.
+#[test]
+fn a_dataset_that_is_stuck_does_not_keep_a_peer_from_being_disabled() {
+    let place = Place::new();
+    let datasets = ["--dataset", "primary=orders", "--dataset", "logs:append=app"];
+    let a = place.faulty_node("a", 0).environment("TEST_DISK_PATIENCE", "600000").arguments(&datasets).start();
+    let peers = ["12D3KooWK9YALYEs75MFFSZKeiUg9UDaBiivfdquGn9fk5RC6Jfu", "12D3KooWEBUiR8AtH2h9E8vXA28MzdeophpeSTVArkDam7Th6GDp"];
+    place.set_faults("a", "barrier:hang:count=forever:dataset=logs");
+    place.faults_taken("a");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| order(&a, "POST", peers[0], "/demote", "{\"dataset\": \"logs\"}"));
+        wait_for("the order is stuck", || a.dataset("logs").get("documents").is_none().then_some(()));
+        assert_eq!(order(&a, "POST", peers[1], "/disable", "")["disabled"], true);
+        // It waited for the disk until now, and is done in time.
+        place.set_faults("a", "");
+        assert_eq!(waiting.join().expect("an answer")["demoted"], json!(["logs"]));
+    });
 }

@@ -67,7 +67,8 @@ async fn the_address_book_survives_a_restart_and_holds_inbound_peers() {
     a.handle.shutdown().await;
     let mut b = b;
     b.disconnected(id_a).await;
-    b.handle.forget(id_a).unwrap();
+    b.handle.forget(id_a).await.unwrap();
+    assert!(!book_has(&homes[1].book(), id_a), "also on its disk");
     eventually("b forgot a", || !b.handle.peers().contains_key(&id_a)).await;
 
     let mut a = homes[0].start("/ip4/127.0.0.1/tcp/0", &[]).await;
