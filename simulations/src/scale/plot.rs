@@ -58,9 +58,10 @@ struct Line {
 pub(super) fn all(sizes: &[Measured]) -> Result<Vec<Plot>, PlotError> {
     let milliseconds = |value: &f64| format!("{value:.0}");
     let shown = |value: &f64| bytes(*value);
+    let few = |value: &f64| format!("{value:.1} B");
     Ok(vec![
         linear("Time, ms: a straight line is log n", sizes, &times(sizes), milliseconds)?,
-        linear("Idle: bytes a node sends to a neighbour a second", sizes, &by_kind(sizes, idle), shown)?,
+        linear("Idle: bytes a node sends to a neighbour a second", sizes, &by_kind(sizes, idle), few)?,
         logarithmic("Burst: bytes a node sends", sizes, &by_kind(sizes, |size| size.burst.bytes_by_kind.clone()), shown)?,
         logarithmic("Return of one node: bytes all nodes send", sizes, &by_kind(sizes, of_all), shown)?,
     ])
