@@ -35,6 +35,16 @@ pub struct Statement {
     pub vector: VersionVector,
 }
 
+impl Statement {
+    /// Whether this takes the place of `old`, an earlier one of the same peer, now that `from` sent it. Counters begin at a clock
+    /// reading, so they order the lives of a store too; a peer whose clock went back since may still speak for its new life
+    /// itself, but nobody can replay an old life's statement for it.
+    #[must_use]
+    pub fn replaces(&self, old: &Self, from: &PeerId) -> bool {
+        old.counter < self.counter || (old.incarnation != self.incarnation && *from == self.peer)
+    }
+}
+
 /// A statement and its peer's signature over it; also the shape it travels in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedStatement(#[serde(with = "serde_bytes")] Vec<u8>, Signature);
@@ -101,14 +111,10 @@ fn statement_hash(lineage: Lineage, bytes: &[u8]) -> Hash {
 pub struct Confirmations(BTreeMap<PeerId, (Statement, SignedStatement)>);
 
 impl Confirmations {
-    /// Takes a verified statement in, which `from` sent; `false` where a newer one is known. Counters begin at a clock reading, so
-    /// they order the lives of a store too; a peer whose clock went back since may still speak for its new life itself, but
-    /// nobody can replay an old life's statement for it.
+    /// Takes a verified statement in, which `from` sent; `false` where a newer one is known ([`Statement::replaces`]).
     pub fn insert(&mut self, from: &PeerId, statement: Statement, signed: SignedStatement) -> bool {
         let known = self.0.get(&statement.peer);
-        let newer = known.is_none_or(|(old, _)| {
-            old.counter < statement.counter || (old.incarnation != statement.incarnation && *from == statement.peer)
-        });
+        let newer = known.is_none_or(|(old, _)| statement.replaces(old, from));
         if newer {
             self.0.insert(statement.peer, (statement, signed));
         }

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::scale::{self, ScaleArgs};
+
 pub use self::seeds::Seeds;
 
 /// Simulates whole networks of Anabranch nodes on one machine, under virtual time, from one seed.
@@ -28,6 +30,8 @@ enum Command {
     Run(run::RunArgs),
     /// Lists scenarios, faults and invariants.
     List,
+    /// Measures how time, messages and bytes grow as the number of nodes doubles.
+    Scale(ScaleArgs),
     /// Runs as many seeds of all scenarios as fit into a time; goes on where it stopped.
     Campaign(campaign::CampaignArgs),
 }
@@ -36,6 +40,7 @@ enum Command {
 #[must_use]
 pub fn main(arguments: Arguments) -> ExitCode {
     let done = match arguments.command {
+        Command::Scale(arguments) => return scale::main(arguments),
         Command::Run(arguments) => run::main(&arguments),
         Command::List => {
             list::main();

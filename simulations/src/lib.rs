@@ -1,5 +1,6 @@
 //! Seeded worlds for Anabranch: the shipped actors under virtual time, with a simulated network and disk, every fault, an oracle and
-//! invariants (`docs/simulation.md`); and benchmarks, which measure real nodes beside a bare loop on the same store.
+//! invariants (`docs/simulation.md`); [`scale`], which drives the rules of the protocol for a thousand nodes at once; and benchmarks,
+//! which measure real nodes beside a bare loop on the same store.
 
 pub mod bench;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod options;
 pub mod oracle;
 pub mod report;
 pub mod rng;
+pub mod scale;
 pub mod scenarios;
 pub mod shrink;
 pub mod sometimes;
