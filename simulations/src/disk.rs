@@ -90,6 +90,11 @@ impl Disk {
         self.inner().counts
     }
 
+    /// The process is to be dropped.
+    pub fn doom(&self) {
+        self.inner().doomed = true;
+    }
+
     /// Whether it killed its process, which is to be dropped now.
     #[must_use]
     pub fn is_doomed(&self) -> bool {

@@ -15,6 +15,7 @@ pub fn all() -> Vec<Options> {
             &[
                 (Kind::Partition, 0.4),
                 (Kind::Kill, 0.6),
+                (Kind::KillAtAwait, 0.4),
                 (Kind::KillInWrite, 0.4),
                 (Kind::Pause, 0.3),
                 (Kind::Panic, 0.4),

@@ -34,6 +34,12 @@ impl World {
             Kind::Partition | Kind::OneWay | Kind::Bridge | Kind::Ring => self.cut(&fault, true),
             Kind::Clog | Kind::BadLink | Kind::GossipLost | Kind::RequestsLost => self.spoil_links(&fault, node),
             Kind::Kill => self.kill(node, fault.choice % 2 == 1),
+            Kind::KillAtAwait => {
+                if let Some(life) = &self.nodes[node].life {
+                    life.dies_in(fault.choice % 300);
+                    self.after(Duration::from_millis(20), Action::Bury { node, tries: 0 });
+                }
+            }
             Kind::KillInWrite => {
                 self.nodes[node].disk.ail(|ailments| ailments.dies_in = Some(fault.choice % 60));
                 self.after(Duration::from_millis(20), Action::Bury { node, tries: 0 });
@@ -73,7 +79,7 @@ impl World {
         match fault.kind {
             Kind::Partition | Kind::OneWay | Kind::Bridge | Kind::Ring => self.cut(&fault, false),
             Kind::Clog | Kind::BadLink | Kind::GossipLost | Kind::RequestsLost => self.mend_links(&fault, node),
-            Kind::Kill | Kind::KillInWrite | Kind::RestartLoop => self.start(node),
+            Kind::Kill | Kind::KillAtAwait | Kind::KillInWrite | Kind::RestartLoop => self.start(node),
             Kind::Pause => {
                 if let Some(life) = &self.nodes[node].life {
                     life.stop(false);

@@ -60,7 +60,10 @@ impl Site {
 
     fn open(&self) -> Ledger {
         finish_before_open(&self.asides).unwrap();
-        Ledger::open(&*self.engine, self.asides.directory(), 1 << 20, settings(), &mut |bytes| Runtime::Threads.fill_random(bytes)).unwrap()
+        Ledger::open(&*self.engine, self.asides.directory(), 1 << 20, settings(), &mut |bytes| {
+            Runtime::Threads.fill_random(bytes)
+        })
+        .unwrap()
     }
 
     fn rebuilder(&self) -> Rebuilder {
