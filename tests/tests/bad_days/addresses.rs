@@ -20,6 +20,11 @@ fn peers_find_each_other_again_without_being_told() {
     wait_for("b found a", || b.get("orders", "second"));
 
     // a comes back on another port, which b can't know: a knows where b told that it listens.
+    let listens = b.listen[0].split("/p2p/").next().expect("an address").to_owned();
+    wait_for("a wrote down where b listens now", || {
+        let book = std::fs::read_to_string(place.path("a/peers.json")).ok()?;
+        book.contains(&listens).then_some(())
+    });
     let options = a.kill();
     b.put("orders", "third", &json!(3));
     let a = options.start();
