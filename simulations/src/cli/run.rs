@@ -105,7 +105,7 @@ pub(super) fn main(arguments: &RunArgs) -> Result<bool, String> {
     if report.violations.is_empty() {
         println!("{}", in_words(&report));
     } else {
-        println!("reproduce: {}", command(&report.options));
+        println!("reproduce: {}", report.options.command());
     }
     Ok(report.violations.is_empty())
 }
@@ -142,7 +142,7 @@ fn one(options: &Options, loud: bool) -> Result<Report, String> {
                 return Ok(*report);
             }
             Err(_) => {
-                println!("reproduce: {}", command(options));
+                println!("reproduce: {}", options.command());
                 return Err(format!("the run of seed {} panicked, or stood still for {HANGS_AFTER:?}", options.seed));
             }
         }
@@ -167,17 +167,4 @@ fn explain(report: Report) -> Result<Report, String> {
         println!("fault {fault}");
     }
     Ok(found)
-}
-
-/// What reproduces a run.
-pub(super) fn command(options: &Options) -> String {
-    let mut command = format!(
-        "cargo run --release -p anabranch-simulations -- run --scenario {} --seed {} --nodes {} --datasets {} --duration {}s",
-        options.scenario, options.seed, options.nodes, options.datasets, options.duration_s
-    );
-    if let Some(only) = &options.only {
-        let only: Vec<String> = only.iter().map(ToString::to_string).collect();
-        command.push_str(&format!(" --only {}", only.join(",")));
-    }
-    command
 }
