@@ -82,7 +82,8 @@ impl Options {
             let only: Vec<String> = only.iter().map(ToString::to_string).collect();
             command.push_str(&format!(" --only {}", only.join(",")));
         }
-        command
+        // What breaks without any fault ends with a bare `--only`.
+        command.trim_end().to_owned()
     }
 
     /// What is wrong with them.

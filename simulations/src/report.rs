@@ -39,21 +39,25 @@ pub fn html(report: &Report) -> io::Result<String> {
         section("convergence", "After the faults", &lag::convergence(report)),
         section("traffic", "Traffic", &traffic::html(report)),
         section("nodes", "Nodes", &nodes::html(report)),
-        section("states", "Interesting states", &states::html(report)),
+        section("states", "Coverage of the <i>sometimes</i> checks", &states::html(report)),
         // Where something broke, they stand above.
         if report.violations.is_empty() { section("faults", "Faults", &faults::html(report)) } else { String::new() },
         section("options", "Options", &options::html(report)),
     ];
-    Ok(page::page(&format!("Anabranch: simulation of {:?}, seed {}", report.options.scenario, report.options.seed), &sections.concat()))
+    Ok(page::page(
+        &format!("Anabranch: simulation of {:?}, seed {}", report.options.scenario, report.options.seed),
+        &sections.concat(),
+    ))
 }
 
+/// `title` and `body` are HTML.
 fn section(id: &str, title: &str, body: &str) -> String {
     format!("<section id=\"{id}\"><h2>{title}</h2>\n{body}</section>\n")
 }
 
-/// A moment, in seconds.
+/// A moment, in seconds, which no line is broken in.
 fn seconds(ms: u64) -> String {
-    format!("{:.1} s", page::whole(ms) / 1_000.0)
+    format!("{:.1}\u{a0}s", page::whole(ms) / 1_000.0)
 }
 
 /// When faults stopped happening: then healing began, or the run broke.

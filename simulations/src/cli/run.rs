@@ -43,8 +43,8 @@ pub struct RunArgs {
     /// For how long there are writes and faults, simulated time.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
-    /// Only these faults of the plan, by number: what a failure prints to reproduce it.
-    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    /// Only these faults of the plan, by number, none where it is empty: what a failure prints to reproduce it.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', num_args = 0..=1)]
     only: Option<Vec<usize>>,
     /// Writes report.json and report.html of the last seed, or of the first that fails, into a directory.
     #[arg(long, value_name = "DIR")]

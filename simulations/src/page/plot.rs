@@ -9,7 +9,7 @@ use super::escaped;
 
 /// Small, so that its text can still be read when a phone shows all of it.
 const SIZE: (u32, u32) = (480, 320);
-const LABEL: (&str, i32) = ("sans-serif", 13);
+const LABEL: (&str, i32) = ("sans-serif", 16);
 /// With more points than this, dots would hide the line.
 const DOTS_MAX: usize = 40;
 /// Told apart also without colour vision: Okabe and Ito.
@@ -55,6 +55,8 @@ pub(crate) struct Line {
     /// Its place among the colours.
     pub colour: usize,
     pub points: Vec<(f64, f64)>,
+    /// Whether points are seen, where there are few: they are what was measured.
+    pub dots: bool,
 }
 
 /// An axis.
@@ -108,8 +110,8 @@ where
         let mut chart = ChartBuilder::on(&area)
             .margin(6)
             .margin_right(20)
-            .x_label_area_size(40)
-            .y_label_area_size(62)
+            .x_label_area_size(46)
+            .y_label_area_size(72)
             .build_cartesian_2d(x.range, y.range)?;
         chart
             .configure_mesh()
@@ -129,7 +131,7 @@ where
         for line in lines {
             let colour = COLOURS[line.colour % COLOURS_MAX];
             chart.draw_series(LineSeries::new(line.points.iter().copied(), colour.stroke_width(2)))?;
-            let dots = line.points.iter().filter(|_| line.points.len() <= DOTS_MAX);
+            let dots = line.points.iter().filter(|_| line.dots && line.points.len() <= DOTS_MAX);
             chart.draw_series(dots.map(|point| Circle::new(*point, 3, colour.filled())))?;
         }
         area.present()?;

@@ -15,16 +15,18 @@ pub(super) fn html(report: &Report) -> String {
         return format!("<p>{} There is none.</p>", which(report));
     }
     let row = |fault: &Fault| {
-        let lasts = if fault.lasts_ms == 0 { "at once".to_owned() } else { seconds(fault.lasts_ms) };
-        let came = if fault.at_ms <= faults_ended(report) { "" } else { "it broke before" };
-        let cells = [fault.number.to_string(), seconds(fault.at_ms), lasts, fault.kind.to_string()];
-        let whom = [place(report, fault), about(fault.kind).to_owned(), came.to_owned()];
-        cells.into_iter().chain(whom).collect()
+        let lasts = match fault.lasts_ms {
+            _ if fault.at_ms > faults_ended(report) => "it broke before".to_owned(),
+            0 => "at once".to_owned(),
+            ms => seconds(ms),
+        };
+        let (number, at, kind) = (fault.number.to_string(), seconds(fault.at_ms), fault.kind.to_string());
+        vec![number, at, lasts, kind, place(report, fault), about(fault.kind).to_owned()]
     };
     let table = Table {
         title: String::new(),
         note: which(report),
-        heads: heads(&["#", "at", "lasts", "fault", "where", "what it does", ""]),
+        heads: heads(&["#", "at", "lasts", "fault", "where", "what it does"]),
         rows: report.faults.iter().take(ROWS_MAX).map(row).collect(),
         words: true,
     };

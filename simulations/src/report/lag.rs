@@ -33,7 +33,10 @@ pub(super) fn over_time(report: &Report, title: &str, unit: &str, of: impl Fn(&L
         _ => format!("{title}, without the {} where it was least", counted(left_out as u64, "dataset")),
     };
     let top = (greatest(&lines) * 1.08).max(4.0);
-    let upright = |name: &str, colour, ms| Line { name: name.to_owned(), colour, points: vec![(time.at(ms), 0.0), (time.at(ms), top)] };
+    let upright = |name: &str, colour, ms| {
+        let points = vec![(time.at(ms), 0.0), (time.at(ms), top)];
+        Line { name: name.to_owned(), colour, points, dots: false }
+    };
     lines.extend(report.healing_from_ms.map(|ms| upright("faults end", GREY, ms)));
     lines.extend(report.violations.first().map(|violation| upright("broken", RED, violation.at_ms)));
     let shown = |at: &f64| format!("{at:.0}");
@@ -49,9 +52,10 @@ pub(super) fn over_time(report: &Report, title: &str, unit: &str, of: impl Fn(&L
 fn line(report: &Report, time: &Time, number: usize, dataset: usize, of: &impl Fn(&Lag) -> &Vec<u64>) -> Line {
     let samples: Vec<(u64, u64)> = report.lag.iter().filter_map(|lag| Some((lag.at_ms, *of(lag).get(dataset)?))).collect();
     let few = samples.len().div_ceil(SAMPLES_MAX).max(1);
-    let greatest = |few: &[(u64, u64)]| few.iter().max_by_key(|(_, value)| *value).map(|(at, value)| (time.at(*at), whole(*value)));
+    let greatest =
+        |few: &[(u64, u64)]| few.iter().max_by_key(|(_, value)| *value).map(|(at, value)| (time.at(*at), whole(*value)));
     let points = std::iter::once((0.0, 0.0)).chain(samples.chunks(few).filter_map(greatest)).collect();
-    Line { name: report.datasets[dataset].clone(), colour: [0, 1, 2, 4, 5, 6, 7][number % DATASETS_MAX], points }
+    Line { name: report.datasets[dataset].clone(), colour: [0, 1, 2, 4, 5, 6, 7][number % DATASETS_MAX], points, dots: true }
 }
 
 /// How long each dataset took once faults had ended.
@@ -67,13 +71,17 @@ pub(super) fn convergence(report: &Report) -> String {
     let row = |(dataset, name): (usize, &String)| {
         let behind = |lag: &&Lag| lag.commits.get(dataset).copied().unwrap_or(0);
         // Samples right after the end of faults don't see nodes that are still starting.
-        let caught_up = samples.iter().rposition(|lag| behind(lag) > 0).map_or(Some(0), |last| (last + 1 < samples.len()).then_some(last + 1));
+        let caught_up = samples
+            .iter()
+            .rposition(|lag| behind(lag) > 0)
+            .map_or(Some(0), |last| (last + 1 < samples.len()).then_some(last + 1));
         let after = caught_up.map_or_else(|| "not in time".to_owned(), |place| super::seconds(samples[place].at_ms - healing));
         let most = samples.iter().map(behind).max().unwrap_or(0);
         let first = samples.first().map_or(0, behind);
         vec![name.clone(), first.to_string(), most.to_string(), after]
     };
-    let note = format!("{all} It was looked at every second; nodes that were down count from the second on in which they run again.");
+    let note =
+        format!("{all} It was looked at every second; nodes that were down count from the second on in which they run again.");
     let heads = heads(&["dataset", "behind when faults ended", "most behind after that", "no one behind after"]);
     let rows = if samples.is_empty() { Vec::new() } else { report.datasets.iter().enumerate().map(row).collect() };
     Table { title: String::new(), note, heads, rows, words: false }.html()

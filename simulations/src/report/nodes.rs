@@ -17,7 +17,8 @@ pub(super) fn html(report: &Report) -> String {
         let restarts = node.restarts.iter().map(ToString::to_string);
         [number.to_string(), node.lives.len().to_string(), seconds(up(report, node))].into_iter().chain(restarts).collect()
     };
-    let note = "A start is one of the whole process, a restart one of the children of a dataset while the process lives.".to_owned();
+    let note =
+        "A start is one of the whole process, a restart one of the children of a dataset while the process lives.".to_owned();
     Table { title: String::new(), note, heads, rows: lived.map(row).collect(), words: false }.html()
 }
 

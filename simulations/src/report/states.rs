@@ -15,5 +15,7 @@ pub(super) fn html(report: &Report) -> String {
         }
     };
     let items: String = report.sometimes.iter().map(item).collect();
-    format!("<p>{reached} of {all} were reached. A campaign has to reach them all; one run need not.</p><ul class=\"states\">{items}</ul>")
+    format!(
+        "<p>{reached} of {all} interesting states were reached. A campaign has to reach them all; one run need not.</p><ul class=\"states\">{items}</ul>"
+    )
 }

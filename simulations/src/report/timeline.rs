@@ -47,8 +47,12 @@ pub(super) fn html(report: &Report) -> String {
 
 /// What the colours mean.
 fn key(report: &Report) -> String {
-    let mut key = String::from("<p>Hover over a bar for what it is; the faults are listed below too.</p><div class=\"key\">");
-    for (class, name) in [("c1", "links"), ("c4", "processes and disks"), ("c5", "clocks, members, peers"), ("c0", "a node was up")] {
+    let mut key = String::from(
+        "<p>A bar tells what it is under a pointer; the <a href=\"#faults\">list of faults</a> says the same.</p><div class=\"key\">",
+    );
+    for (class, name) in
+        [("c1", "links"), ("c4", "processes and disks"), ("c5", "clocks, members, peers"), ("c0", "a node was up")]
+    {
         let _ = write!(key, "<span><i class=\"{class}\"></i>{name}</span>");
     }
     if report.healing_from_ms.is_some() {
@@ -84,7 +88,8 @@ fn faults(report: &Report, kind: Kind) -> Option<Lane> {
     let bar = |fault: &&Fault| {
         let to_ms = (fault.at_ms + fault.lasts_ms).min(ended);
         let until = if fault.lasts_ms == 0 { String::new() } else { format!(" to {}", seconds(to_ms)) };
-        let title = format!("#{} {kind}, {}: {}{until}: {}", fault.number, place(report, fault), seconds(fault.at_ms), about(kind));
+        let title =
+            format!("#{} {kind}, {}: {}{until}: {}", fault.number, place(report, fault), seconds(fault.at_ms), about(kind));
         Bar { from_ms: fault.at_ms, to_ms, class: class(kind), title }
     };
     let bars: Vec<Bar> = happened.iter().map(bar).collect();
@@ -122,7 +127,7 @@ impl Lane {
             let left = time.percent(*from_ms);
             let (width, title) = (time.percent(*to_ms) - left, escaped(title));
             // What begins in the very end is seen too.
-            let left = format!("min({left:.3}%, 100% - 4px)");
+            let left = format!("min({left:.3}%, 100% - 6px)");
             let _ = write!(html, "<i class=\"{class}\" style=\"left:{left};width:{width:.3}%\" title=\"{title}\"></i>");
         }
         html + "</div></div>\n"
@@ -131,14 +136,13 @@ impl Lane {
 
 fn axis(time: &Time) -> String {
     let step = time.step();
-    let mut html = String::from("<div class=\"lane axis\"><span></span><div class=\"track\">");
-    for (n, at) in std::iter::successors(Some(0.0), |at| Some(at + step)).take_while(|at| *at <= time.total).enumerate() {
+    let mut html = format!("<div class=\"lane axis\"><span>{}</span><div class=\"track\">", time.name);
+    for at in std::iter::successors(Some(0.0), |at| Some(at + step)).take_while(|at| *at <= time.total) {
         let percent = at / time.total * 100.0;
         let class = if percent > 96.0 { " class=\"last\"" } else { "" };
         // A fraction only where the step has one.
         let shown = if step < 1.0 { format!("{at:.1}") } else { format!("{at:.0}") };
-        let unit = if n == 0 { format!(" {}", time.name) } else { String::new() };
-        let _ = write!(html, "<span{class} style=\"left:{percent:.3}%\">{shown}{unit}</span>");
+        let _ = write!(html, "<span{class} style=\"left:{percent:.3}%\">{shown}</span>");
     }
     html + "</div></div>\n"
 }

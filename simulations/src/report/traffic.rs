@@ -8,8 +8,11 @@ use crate::world::Report;
 
 pub(super) fn html(report: &Report) -> String {
     let mut html = String::from("<h3>Bytes and messages by kind</h3><div class=\"key\">");
-    html.push_str("<span><i class=\"c0\"></i>bytes</span><span><i class=\"c1\"></i>messages</span></div><div class=\"lanes bars\">\n");
-    let mut kinds: Vec<(&String, u64, u64)> = report.traffic.by_kind.iter().map(|(kind, (count, bytes))| (kind, *count, *bytes)).collect();
+    html.push_str(
+        "<span><i class=\"c0\"></i>bytes</span><span><i class=\"c1\"></i>messages</span></div><div class=\"lanes bars\">\n",
+    );
+    let mut kinds: Vec<(&String, u64, u64)> =
+        report.traffic.by_kind.iter().map(|(kind, (count, bytes))| (kind, *count, *bytes)).collect();
     kinds.sort_by_key(|(_, _, bytes)| std::cmp::Reverse(*bytes));
     let most = |of: &dyn Fn(&(&String, u64, u64)) -> u64| whole(kinds.iter().map(of).max().unwrap_or(0).max(1));
     let (most_messages, most_bytes) = (most(&|kind| kind.1), most(&|kind| kind.2));
@@ -28,7 +31,8 @@ pub(super) fn html(report: &Report) -> String {
 fn connections(report: &Report) -> Table {
     let traffic = &report.traffic;
     let (messages, size) = traffic.by_kind.values().fold((0, 0), |(messages, size), one| (messages + one.0, size + one.1));
-    let counts = [traffic.connected, traffic.broken, traffic.lost, traffic.duplicated, traffic.gossip_lost, traffic.queue_max as u64];
+    let counts =
+        [traffic.connected, traffic.broken, traffic.lost, traffic.duplicated, traffic.gossip_lost, traffic.queue_max as u64];
     let row = [grouped(messages), bytes(whole(size))].into_iter().chain(counts.map(grouped)).collect();
     Table {
         title: String::new(),

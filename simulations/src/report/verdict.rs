@@ -7,6 +7,9 @@ use crate::invariants::{self, Violation};
 use crate::page::{counted, escaped, grouped};
 use crate::world::Report;
 
+/// Shown at most: one broken rule can show in every message after it.
+const VIOLATIONS_MAX: usize = 20;
+
 pub(super) fn html(report: &Report) -> String {
     let verdict = if report.violations.is_empty() { held() } else { broken(report) };
     let (about, facts) = (escaped(&report.options.about), facts(report));
@@ -19,7 +22,10 @@ fn held() -> String {
 
 fn broken(report: &Report) -> String {
     let mut html = String::from("<div class=\"broken\">");
-    report.violations.iter().for_each(|violation| html.push_str(&explained(violation)));
+    report.violations.iter().take(VIOLATIONS_MAX).for_each(|violation| html.push_str(&explained(violation)));
+    if let more @ 1.. = report.violations.len().saturating_sub(VIOLATIONS_MAX) {
+        let _ = write!(html, "<p>And {more} more, which are in report.json.</p>");
+    }
     let reproduce = escaped(&report.options.command());
     let _ = write!(html, "<h2>Reproduce</h2><pre>{reproduce}</pre><section id=\"faults\">");
     let _ = write!(html, "<h2>Faults</h2>{}</section></div>", faults::html(report));

@@ -46,7 +46,7 @@ fn times(sizes: &[Measured]) -> Vec<Line> {
     ];
     let line = |(colour, (name, of)): (usize, (&'static str, Time))| {
         let point = |size: &Measured| of(size).map(|ms| (f64::from(size.nodes), ms));
-        Line { name: name.to_owned(), colour, points: sizes.iter().filter_map(point).collect() }
+        Line { name: name.to_owned(), colour, points: sizes.iter().filter_map(point).collect(), dots: true }
     };
     lines.into_iter().enumerate().map(line).collect()
 }
@@ -55,7 +55,7 @@ fn by_kind(sizes: &[Measured], of: impl Fn(&Measured) -> BTreeMap<Kind, f64>) ->
     // A kind has one colour in all plots.
     let line = |(colour, kind): (usize, Kind)| {
         let point = |size: &Measured| of(size).get(&kind).map(|value| (f64::from(size.nodes), *value));
-        Line { name: kind.name().to_owned(), colour, points: sizes.iter().filter_map(point).collect() }
+        Line { name: kind.name().to_owned(), colour, points: sizes.iter().filter_map(point).collect(), dots: true }
     };
     Kind::ALL.into_iter().enumerate().map(line).filter(|line| !line.points.is_empty()).collect()
 }
