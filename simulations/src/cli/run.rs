@@ -43,6 +43,9 @@ pub struct RunArgs {
     /// For how long there are writes and faults, simulated time.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
+    /// Makes all faults so many times as frequent.
+    #[arg(long, value_name = "FACTOR")]
+    intensity: Option<f64>,
     /// Only these faults of the plan, by number, none where it is empty: what a failure prints to reproduce it.
     #[arg(long, value_name = "N,…", value_delimiter = ',', num_args = 0..=1)]
     only: Option<Vec<usize>>,
@@ -60,6 +63,7 @@ impl RunArgs {
         options.nodes = self.nodes.unwrap_or(options.nodes);
         options.datasets = self.datasets.unwrap_or(options.datasets);
         options.duration_s = self.duration.map_or(options.duration_s, |duration| duration.as_secs());
+        options.intensity = self.intensity.unwrap_or(options.intensity);
         options.only = self.only.clone().or(options.only);
         options.seed = self.seed.or(self.seeds.map(|seeds| seeds.first)).unwrap_or(options.seed);
         options.check()?;
@@ -130,7 +134,7 @@ fn one(options: &Options, loud: bool) -> Result<Report, String> {
     let of_run = options.clone();
     let run = move || {
         let progress = told.clone();
-        let report = world::run(&of_run, loud, move |share| drop(progress.send(Err((share * 1_000.0) as u64))));
+        let report = world::run(&of_run, loud, move |share| drop(progress.send(Err(share))));
         drop(told.send(Ok(Box::new(report))));
     };
     std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run).map_err(|error| error.to_string())?;

@@ -31,23 +31,21 @@ pub(super) fn html(report: &Report) -> String {
 fn connections(report: &Report) -> Table {
     let traffic = &report.traffic;
     let (messages, size) = traffic.by_kind.values().fold((0, 0), |(messages, size), one| (messages + one.0, size + one.1));
-    let counts =
-        [traffic.connected, traffic.broken, traffic.lost, traffic.duplicated, traffic.gossip_lost, traffic.queue_max as u64];
-    let row = [grouped(messages), bytes(whole(size))].into_iter().chain(counts.map(grouped)).collect();
+    let rows = [
+        ("messages", grouped(messages)),
+        ("bytes", bytes(whole(size))),
+        ("connections made", grouped(traffic.connected)),
+        ("connections broken", grouped(traffic.broken)),
+        ("requests lost", grouped(traffic.lost)),
+        ("requests that arrived twice", grouped(traffic.duplicated)),
+        ("announcements lost", grouped(traffic.gossip_lost)),
+        ("messages on the way at once, at most", grouped(traffic.queue_max as u64)),
+    ];
     Table {
         title: String::new(),
         note: "Bytes are those of encoded messages, of all nodes together.".to_owned(),
-        heads: heads(&[
-            "messages",
-            "bytes",
-            "connections made",
-            "broken",
-            "requests lost",
-            "arrived twice",
-            "announcements lost",
-            "on the way at once, at most",
-        ]),
-        rows: vec![row],
+        heads: heads(&["in all", "count"]),
+        rows: rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect(),
         words: false,
     }
 }
