@@ -14,6 +14,7 @@ pub mod network;
 pub mod node;
 pub mod options;
 pub mod oracle;
+mod page;
 pub mod report;
 pub mod rng;
 pub mod scale;

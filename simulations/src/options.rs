@@ -70,6 +70,28 @@ impl Options {
         Duration::from_secs(self.duration_s)
     }
 
+    /// What runs the same again.
+    #[must_use]
+    pub fn command(&self) -> String {
+        let mut command = format!(
+            "cargo run --release -p anabranch-simulations -- run --scenario {} --seed {} --nodes {} --datasets {} --duration {}s",
+            quoted(&self.scenario),
+            self.seed,
+            self.nodes,
+            self.datasets,
+            self.duration_s
+        );
+        if (self.intensity - 1.0).abs() > f64::EPSILON {
+            command.push_str(&format!(" --intensity {}", self.intensity));
+        }
+        if let Some(only) = &self.only {
+            let only: Vec<String> = only.iter().map(ToString::to_string).collect();
+            command.push_str(&format!(" --only {}", only.join(",")));
+        }
+        // What breaks without any fault ends with a bare `--only`.
+        command.trim_end().to_owned()
+    }
+
     /// What is wrong with them.
     ///
     /// # Errors
@@ -99,4 +121,10 @@ impl Options {
             None => Ok(()),
         }
     }
+}
+
+/// As a shell takes it for one word: a scenario can be any file.
+fn quoted(word: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "._/-".contains(character);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

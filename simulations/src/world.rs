@@ -49,16 +49,22 @@ pub struct Report {
     pub faults: Vec<Fault>,
     /// Requests by outcome.
     pub requests: BTreeMap<String, u64>,
+    /// Names of datasets: what is told per dataset has this order.
+    pub datasets: Vec<String>,
     /// Commits in the end, per dataset.
     pub commits: Vec<usize>,
-    /// Lag over time.
+    /// Lag and restarts over time.
     pub lag: Vec<Lag>,
+    /// When faults and writes ended and all had to converge, simulated milliseconds; nothing where an invariant was broken before.
+    pub healing_from_ms: Option<u64>,
     /// How long it took to converge after the last fault, milliseconds; nothing where it did not.
     pub converged_after_ms: Option<u64>,
     /// Restarts of datasets, all nodes together.
     pub restarts: u64,
     /// Starts of nodes.
     pub starts: u64,
+    /// When each node was up, and what it restarted; places of peers that never ran a node have no lives.
+    pub nodes: Vec<NodeReport>,
     /// What crossed the network.
     pub traffic: Traffic,
     /// Interesting states and how often they were reached.
@@ -80,6 +86,26 @@ pub struct Lag {
     pub at_ms: u64,
     /// Commits, per dataset.
     pub commits: Vec<u64>,
+    /// Restarts until then, per dataset, all nodes together.
+    pub restarts: Vec<u64>,
+}
+
+/// What became of one node.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct NodeReport {
+    /// Its lives.
+    pub lives: Vec<LifeSpan>,
+    /// Restarts, per dataset.
+    pub restarts: Vec<u64>,
+}
+
+/// From the start of a node to its death.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LifeSpan {
+    /// Simulated milliseconds.
+    pub from_ms: u64,
+    /// Nothing where it was up to the end.
+    pub to_ms: Option<u64>,
 }
 
 /// An operation of an application, at its time and place.
@@ -170,7 +196,11 @@ pub struct World {
     heard: BTreeMap<usize, Vec<String>>,
     pub(crate) lag: Vec<Lag>,
     pub(crate) place: tempfile::TempDir,
-    pub(crate) restarts: u64,
+    /// Restarts in lives that ended, by node and dataset.
+    pub(crate) restarts: BTreeMap<(usize, usize), u64>,
+    /// Lives so far, by node.
+    pub(crate) lives: BTreeMap<usize, Vec<LifeSpan>>,
+    pub(crate) healing_from_ms: Option<u64>,
     pub(crate) observer: Box<dyn FnMut(u64)>,
 }
 
@@ -252,7 +282,9 @@ impl World {
             heard: BTreeMap::new(),
             lag: Vec::new(),
             place,
-            restarts: 0,
+            restarts: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            healing_from_ms: None,
             observer,
             options,
         };
@@ -387,6 +419,8 @@ impl World {
         self.trace.note("start", node.to_string().as_bytes());
         let network = self.network.clone();
         self.nodes[node].start(&network);
+        let span = LifeSpan { from_ms: self.now_ms(), to_ms: None };
+        self.lives.entry(node).or_default().push(span);
         let life = self.nodes[node].lives;
         self.after(Duration::from_millis(5), Action::LookSoon { node, life, tries: 0 });
     }
@@ -397,6 +431,10 @@ impl World {
         }
         self.trace.note("kill", node.to_string().as_bytes());
         self.count_restarts(node);
+        let now = self.now_ms();
+        if let Some(span) = self.lives.get_mut(&node).and_then(|lives| lives.last_mut()) {
+            span.to_ms = Some(now);
+        }
         let network = self.network.clone();
         let before = self.nodes[node].disk.counts();
         self.nodes[node].kill(&network, vanished);
@@ -473,21 +511,32 @@ impl World {
             *requests.entry(outcome.to_owned()).or_default() += 1;
         }
         let commits = |dataset| self.union(dataset).len();
+        let nodes: Vec<NodeReport> = (0..self.nodes.len()).map(|node| self.node_report(node)).collect();
         Report {
             trace: self.trace.hash(),
             events: self.trace.events(),
             violations: self.violated(),
             faults: self.faults.clone(),
             requests,
+            datasets: self.names.clone(),
             commits: (0..self.plans.len()).map(commits).collect(),
             lag: self.lag.clone(),
             converged_after_ms: converged_after.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-            restarts: self.restarts,
+            healing_from_ms: self.healing_from_ms,
+            restarts: nodes.iter().flat_map(|node| &node.restarts).sum(),
             starts: self.nodes.iter().map(|node| node.lives).sum(),
+            nodes,
             traffic: self.network.traffic(),
             sometimes: self.sometimes.counts(),
             simulated_ms: self.now_ms(),
             options: self.options,
+        }
+    }
+
+    fn node_report(&self, node: usize) -> NodeReport {
+        NodeReport {
+            lives: self.lives.get(&node).cloned().unwrap_or_default(),
+            restarts: (0..self.plans.len()).map(|dataset| self.restarts_of(node, dataset)).collect(),
         }
     }
 }

@@ -8,7 +8,6 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
-use super::run::command;
 use crate::options::Options;
 use crate::scenarios;
 use crate::sometimes::STATES;
@@ -115,8 +114,8 @@ fn one(arguments: &CampaignArgs, number: u64, shared: &Mutex<State>, bar: &Progr
         Err(_) => Some("the run panicked".to_owned()),
     };
     if let Some(how) = broken {
-        bar.println(format!("broken: {how}\n  {}", command(&options)));
-        state.broken.insert(command(&options), how);
+        bar.println(format!("broken: {how}\n  {}", options.command()));
+        state.broken.insert(options.command(), how);
     }
     bar.set_message(format!("{} seeds, {:.1} h simulated, {} broken", state.done, state.simulated_hours, state.broken.len()));
     if let Ok(text) = serde_json::to_string_pretty(&*state) {

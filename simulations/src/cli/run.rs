@@ -46,8 +46,8 @@ pub struct RunArgs {
     /// Makes all faults so many times as frequent.
     #[arg(long, value_name = "FACTOR")]
     intensity: Option<f64>,
-    /// Only these faults of the plan, by number: what a failure prints to reproduce it.
-    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    /// Only these faults of the plan, by number, none where it is empty: what a failure prints to reproduce it.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', num_args = 0..=1)]
     only: Option<Vec<usize>>,
     /// Writes report.json and report.html of the last seed, or of the first that fails, into a directory.
     #[arg(long, value_name = "DIR")]
@@ -109,7 +109,7 @@ pub(super) fn main(arguments: &RunArgs) -> Result<bool, String> {
     if report.violations.is_empty() {
         println!("{}", in_words(&report));
     } else {
-        println!("reproduce: {}", command(&report.options));
+        println!("reproduce: {}", report.options.command());
     }
     Ok(report.violations.is_empty())
 }
@@ -146,7 +146,7 @@ fn one(options: &Options, loud: bool) -> Result<Report, String> {
                 return Ok(*report);
             }
             Err(_) => {
-                println!("reproduce: {}", command(options));
+                println!("reproduce: {}", options.command());
                 return Err(format!("the run of seed {} panicked, or stood still for {HANGS_AFTER:?}", options.seed));
             }
         }
@@ -171,20 +171,4 @@ fn explain(report: Report) -> Result<Report, String> {
         println!("fault {fault}");
     }
     Ok(found)
-}
-
-/// What reproduces a run.
-pub(super) fn command(options: &Options) -> String {
-    let mut command = format!(
-        "cargo run --release -p anabranch-simulations -- run --scenario {} --seed {} --nodes {} --datasets {} --duration {}s",
-        options.scenario, options.seed, options.nodes, options.datasets, options.duration_s
-    );
-    if (options.intensity - 1.0).abs() > f64::EPSILON {
-        command.push_str(&format!(" --intensity {}", options.intensity));
-    }
-    if let Some(only) = &options.only {
-        let only: Vec<String> = only.iter().map(ToString::to_string).collect();
-        command.push_str(&format!(" --only {}", only.join(",")));
-    }
-    command
 }

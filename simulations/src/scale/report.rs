@@ -8,9 +8,12 @@ use serde::Serialize;
 
 use super::measure::{Convergence, Measured, SETTLING};
 use super::message::Kind;
-use super::plot::{self, Plot, PlotError};
+use super::plot;
 use super::traffic::PerNode;
 use super::weights::Weights;
+use crate::page::plot::PlotError;
+use crate::page::table::{Table, heads};
+use crate::page::{bytes, escaped, page, whole};
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
@@ -23,14 +26,6 @@ pub(super) struct Report {
     pub sizes: Vec<Measured>,
     /// Where every node writes.
     pub weights: Vec<Weights>,
-}
-
-/// A table: a title, the heads of columns, rows.
-pub(super) struct Table {
-    title: String,
-    note: &'static str,
-    heads: Vec<String>,
-    rows: Vec<Vec<String>>,
 }
 
 impl Report {
@@ -50,18 +45,12 @@ impl Report {
     }
 
     fn html(&self) -> Result<String, PlotError> {
-        let mut page = String::from(HEAD);
-        let _ = write!(page, "<p><code>{}</code></p>", escaped(&self.command));
-        page.push_str("<div class=\"plots\">");
-        for Plot { svg, legend } in plot::all(&self.sizes)? {
-            let named = |(name, colour): &(&str, String)| format!("<span><i style=\"background:{colour}\"></i>{name}</span>");
-            let _ =
-                write!(page, "<figure>{svg}<figcaption>{}</figcaption></figure>", legend.iter().map(named).collect::<String>());
-        }
-        page.push_str("</div>");
-        self.tables().iter().for_each(|table| page.push_str(&table.html()));
-        let _ = writeln!(page, "<p>Traces: {}.</p></main></body></html>", self.traces());
-        Ok(page)
+        let mut body = format!("{ABOUT}<p><code>{}</code></p><div class=\"plots\">", escaped(&self.command));
+        plot::all(&self.sizes)?.iter().for_each(|plot| body.push_str(&plot.html()));
+        body.push_str("</div>");
+        self.tables().iter().for_each(|table| body.push_str(&table.html()));
+        let _ = writeln!(body, "<p>Traces: {}.</p>", self.traces());
+        Ok(page("Anabranch: how the protocol scales", &body))
     }
 
     fn traces(&self) -> String {
@@ -125,7 +114,8 @@ fn times(sizes: &[Measured]) -> Table {
         title: "Time, ms".to_owned(),
         note: "Documents and records: until half, 99 of 100, all nodes had every commit of the burst. Confirmed: of all pairs of \
                nodes, how many of which one knew by signed statement, 30 s after the burst, that the other has everything; later: after the \
-               idle minutes.",
+               idle minutes."
+            .to_owned(),
         heads: heads(&[
             "nodes",
             "hops",
@@ -138,6 +128,7 @@ fn times(sizes: &[Measured]) -> Table {
             "equal",
         ]),
         rows: sizes.iter().map(row).collect(),
+        words: false,
     }
 }
 
@@ -161,7 +152,8 @@ fn traffic(sizes: &[Measured]) -> Table {
     Table {
         title: "Messages and bytes, mean of a node".to_owned(),
         note: "What a node sends; as much it receives. Burst: without `confirm`, `pushed` and `announce` it is what the commits \
-               themselves cost. Return: what the one node sent and received, and what all nodes together sent meanwhile.",
+               themselves cost. Return: what the one node sent and received, and what all nodes together sent meanwhile."
+            .to_owned(),
         heads: heads(&[
             "nodes",
             "join bytes",
@@ -176,6 +168,7 @@ fn traffic(sizes: &[Measured]) -> Table {
             "return: all",
         ]),
         rows: sizes.iter().map(row).collect(),
+        words: false,
     }
 }
 
@@ -214,7 +207,8 @@ fn kinds(
         std::iter::once(size.nodes.to_string()).chain(cells).collect()
     };
     let named = std::iter::once("nodes").chain(used.iter().map(|kind| kind.name()));
-    Table { title, note: "", heads: named.map(str::to_owned).collect(), rows: sizes.iter().map(row).collect() }
+    let heads = named.map(str::to_owned).collect();
+    Table { title, note: String::new(), heads, rows: sizes.iter().map(row).collect(), words: false }
 }
 
 fn weights(weights: &[Weights]) -> Table {
@@ -224,59 +218,10 @@ fn weights(weights: &[Weights]) -> Table {
     };
     Table {
         title: "One message where every node writes, bytes".to_owned(),
-        note: "Vectors name every writer: what carries one grows with them.",
+        note: "Vectors name every writer: what carries one grows with them.".to_owned(),
         heads: heads(&["writers", "round", "hello", "heads that differ", "one statement"]),
         rows: weights.iter().map(row).collect(),
-    }
-}
-
-fn heads(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-impl Table {
-    fn text(&self) -> String {
-        let all: Vec<&Vec<String>> = std::iter::once(&self.heads).chain(&self.rows).collect();
-        let width = |column: usize| all.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
-        let mut text = format!("{}\n", self.title);
-        for row in all {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
-            let _ = writeln!(text, "  {}", cells.collect::<Vec<_>>().join("  "));
-        }
-        text
-    }
-
-    fn html(&self) -> String {
-        let mut html = format!("<h2>{}</h2>", escaped(&self.title));
-        if !self.note.is_empty() {
-            let _ = write!(html, "<p>{}</p>", escaped(self.note));
-        }
-        let row = |cells: &[String], tag: &str| {
-            let cells = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell)));
-            format!("<tr>{}</tr>", cells.collect::<String>())
-        };
-        let rows: String = self.rows.iter().map(|cells| row(cells, "td")).collect();
-        let _ = write!(
-            html,
-            "<div class=\"wide\"><table><thead>{}</thead><tbody>{rows}</tbody></table></div>",
-            row(&self.heads, "th")
-        );
-        html
-    }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-/// A size for people.
-pub(super) fn bytes(bytes: f64) -> String {
-    match bytes {
-        0.0..1_000.0 => format!("{bytes:.0} B"),
-        1_000.0..1e6 => format!("{:.1} kB", bytes / 1e3),
-        1e6..1e9 => format!("{:.1} MB", bytes / 1e6),
-        _ => format!("{:.1} GB", bytes / 1e9),
+        words: false,
     }
 }
 
@@ -284,22 +229,5 @@ fn count(count: f64) -> String {
     if count < 10.0 { format!("{count:.1}") } else { format!("{count:.0}") }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "for reading")]
-fn whole(count: u64) -> f64 {
-    count as f64
-}
-
-const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Anabranch: scale</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 0 }
-main { max-width: 1320px; margin: 0 auto; padding: 24px }
-h1 { font-size: 24px } h2 { font-size: 17px; margin: 28px 0 4px }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(560px, 1fr)); gap: 16px }
-figure { margin: 0; border: 1px solid #ddd; border-radius: 6px; padding: 8px } figure svg { width: 100%; height: auto }
-figcaption { display: flex; flex-wrap: wrap; gap: 2px 16px; padding: 0 12px 4px 72px; font-size: 13px }
-figcaption i { display: inline-block; width: 18px; height: 3px; margin-right: 6px; vertical-align: middle }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { text-align: right; padding: 3px 12px; border-bottom: 1px solid #e4e4e4; white-space: nowrap } th { font-weight: 600 }
-p { margin: 4px 0; max-width: 90ch; color: #444 } code { background: #f3f3f3; padding: 1px 4px }
-</style></head><body><main><h1>Anabranch: how the protocol scales</h1>
-<p>The pure rules of the protocol, without actors, under virtual time. Links take 5 to 50 ms one way and lose nothing, bandwidth is
-unbounded; bytes are those of encoded messages, without what encryption, multiplexing and gossipsub add to them.</p>";
+const ABOUT: &str = "<p>The pure rules of the protocol, without actors, under virtual time. Links take 5 to 50 ms one way and lose \
+nothing, bandwidth is unbounded; bytes are those of encoded messages, without what encryption, multiplexing and gossipsub add to them.</p>";

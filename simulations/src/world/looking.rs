@@ -146,7 +146,9 @@ impl World {
                 held.min().map_or(0, |least| all.saturating_sub(least) as u64)
             })
             .collect();
-        self.lag.push(Lag { at_ms: self.now_ms(), commits });
+        let restarts = |dataset| (0..self.nodes.len()).map(|node| self.restarts_of(node, dataset)).sum();
+        let restarts = (0..self.plans.len()).map(restarts).collect();
+        self.lag.push(Lag { at_ms: self.now_ms(), commits, restarts });
     }
 
     /// Which interesting states the whole history shows.
@@ -191,12 +193,27 @@ impl World {
         self.sometimes.reached_if(keyed, "a repeated request was answered without a second write");
     }
 
-    /// Adds the restarts of a life that ends.
+    /// Restarts of a dataset at a node so far, in all its lives.
+    pub(crate) fn restarts_of(&self, node: usize, dataset: usize) -> u64 {
+        let ended = self.restarts.get(&(node, dataset)).copied().unwrap_or(0);
+        let life = self.nodes[node].life.as_ref();
+        let now = life.and_then(|life| life.handle.actors(&self.plans[dataset].id).ok()).map_or(0, |handle| handle.restarts());
+        ended + now
+    }
+
+    /// Keeps the restarts of a life that ends.
     pub(crate) fn count_restarts(&mut self, node: usize) {
+        self.note_set_aside(node);
+        for dataset in 0..self.plans.len() {
+            let restarts = self.restarts_of(node, dataset);
+            self.restarts.insert((node, dataset), restarts);
+        }
+    }
+
+    pub(crate) fn note_set_aside(&mut self, node: usize) {
         for plan in &self.plans {
             let Some(life) = &self.nodes[node].life else { return };
             if let Ok(handle) = life.handle.actors(&plan.id) {
-                self.restarts += handle.restarts();
                 let aside = !handle.set_aside().is_empty();
                 self.sometimes.reached_if(aside, "a store was set aside and rebuilt from peers");
             }

@@ -23,6 +23,7 @@ impl World {
         }
         self.look_at_all();
         let differed = self.difference().is_some();
+        self.healing_from_ms = Some(self.now_ms());
         self.end_all_faults();
         let began = Instant::now();
         let limit = Duration::from_secs(self.options.settle_s);
@@ -41,7 +42,7 @@ impl World {
         self.judge(unsettled.clone());
         self.note_states();
         for node in self.up() {
-            self.count_restarts(node);
+            self.note_set_aside(node);
         }
         if unsettled.is_some() {
             return None;
