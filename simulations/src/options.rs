@@ -53,7 +53,7 @@ impl Default for Options {
             duration_s: 300,
             settle_s: 180,
             writes_per_second: 5.0,
-            keys: 12,
+            keys: 40,
             look_every_s: 10,
             degree: 1,
             intensity: 1.0,

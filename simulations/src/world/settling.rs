@@ -96,7 +96,7 @@ impl World {
                 if let Some(line) = differs {
                     let (one, two) = (reference.get(line).unwrap_or(&0), other.get(line).unwrap_or(&0));
                     return Some(format!(
-                        "dataset {name}: node {first} has {one} commits of {line}, node {node} has {two}, and that is all there was time for"
+                        "{name}: node {first} has {one} commits of {line}, node {node} has {two}, and that is all there was time for"
                     ));
                 }
             }
