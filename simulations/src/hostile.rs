@@ -242,7 +242,7 @@ impl Hostile {
 
     fn draft(&mut self, dataset: usize, epoch: Epoch, seq: u64) -> Commit {
         let plan = &self.plans[dataset];
-        let value = workload::value(u64::MAX >> 1, dataset, false, 4);
+        let value = workload::value(u64::MAX >> 1, dataset, "", 4);
         let change = if plan.kind == anabranch_protocol::wire::Kind::Append {
             Change::Append { value }
         } else {
@@ -254,7 +254,7 @@ impl Hostile {
             lineage: LINEAGE,
             epoch,
             seq,
-            previous: Hash([1; 32]),
+            previous: if seq == 1 { Hash::ZERO } else { Hash([1; 32]) },
             parent: None,
             hlc: Hlc::at(WallClock(crate::clock::BEGINNING + 60_000)),
             sections: vec![(workload::collection(workload::SHARED[1]), Salt([4; 16]), entries)],
