@@ -11,3 +11,4 @@ pub mod runtime;
 pub mod store;
 pub mod transport;
 pub mod typed;
+pub mod watched;

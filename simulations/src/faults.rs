@@ -175,7 +175,8 @@ impl fmt::Display for Fault {
 pub fn plan(options: &Options) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (kind, rate) in &options.faults {
-        if *rate <= 0.0 {
+        let rate = rate * options.intensity;
+        if rate <= 0.0 {
             continue;
         }
         let mut rng = Rng::of(options.seed, &format!("fault {kind}"));

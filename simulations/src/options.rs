@@ -33,6 +33,8 @@ pub struct Options {
     pub look_every_s: u64,
     /// Neighbours that each node dials beside the next one in the ring.
     pub degree: usize,
+    /// Makes all faults so many times as frequent.
+    pub intensity: f64,
     /// Faults a minute, by kind; none of those that are not named.
     pub faults: BTreeMap<Kind, f64>,
     /// Only these faults of the plan happen, by their numbers; all where it is absent.
@@ -54,6 +56,7 @@ impl Default for Options {
             keys: 40,
             look_every_s: 10,
             degree: 1,
+            intensity: 1.0,
             faults: BTreeMap::new(),
             only: None,
         }
@@ -87,6 +90,9 @@ impl Options {
         }
         if !(0.0..=10_000.0).contains(&self.writes_per_second) {
             return Err(format!("`writes_per_second` is {}; it has to be from 0 to 10000", self.writes_per_second));
+        }
+        if !(0.0..=100.0).contains(&self.intensity) {
+            return Err(format!("`intensity` is {}; it has to be from 0 to 100", self.intensity));
         }
         match self.faults.iter().find(|(_, rate)| !(0.0..=600.0).contains(*rate)) {
             Some((kind, rate)) => Err(format!("the rate of `{kind}` is {rate} a minute; it has to be from 0 to 600")),

@@ -9,7 +9,7 @@ use anabranch_protocol::id::{Collection, DatasetId, Key, KeyHash, Lineage, Write
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::replica::{WriteRequest, Written};
 use anabranch_protocol::wire::Kind;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::aside::{Asides, DropAsideError, SetAside};
@@ -26,6 +26,7 @@ use super::view::View;
 use crate::api::{DatasetContents, DatasetError, DatasetInfo, DatasetState, Document, ListQuery, Listing, WriteError};
 use crate::runtime::Place;
 use crate::store::StoreError;
+use crate::watched;
 
 /// Payload of writes that may wait, in KiB.
 const WAITING_KIB_MAX: u32 = 32 << 10;
@@ -51,7 +52,7 @@ pub struct DatasetHandle {
     pub(super) context: SupervisorContext,
     life: Arc<Life>,
     supervisor: CurrentSupervisor,
-    gate: watch::Receiver<Gate>,
+    gate: watched::Receiver<Gate>,
     waiting: Arc<Semaphore>,
     reads: Arc<Semaphore>,
     reads_waiting: Arc<Semaphore>,
@@ -238,7 +239,7 @@ impl DatasetHandle {
 
     /// What callers see of it, now and later.
     #[must_use]
-    pub fn gate(&self) -> watch::Receiver<Gate> {
+    pub fn gate(&self) -> watched::Receiver<Gate> {
         self.gate.clone()
     }
 

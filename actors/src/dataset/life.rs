@@ -15,6 +15,7 @@ use super::oplog::Stop;
 use super::supervisor::{Gate, Running};
 use super::tenancy::Tenancy;
 use crate::api::DatasetState;
+use crate::watched;
 
 /// What callers of a dataset that just went down are told to wait.
 const RETRY: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ const RECENT_MAX: usize = 256;
 /// See the module documentation.
 #[derive(Debug)]
 pub(super) struct Life {
-    gate: watch::Sender<Gate>,
+    gate: watched::Sender<Gate>,
     restarts: watch::Sender<u64>,
     /// When the latest were.
     recent: Mutex<VecDeque<Instant>>,
@@ -46,7 +47,7 @@ pub(super) struct Life {
 impl Life {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
-            gate: watch::Sender::new(Gate::Idle),
+            gate: watched::Sender::new(Gate::Idle),
             restarts: watch::Sender::new(0),
             recent: Mutex::default(),
             children: Mutex::default(),
@@ -61,7 +62,7 @@ impl Life {
         })
     }
 
-    pub fn gate(&self) -> watch::Receiver<Gate> {
+    pub fn gate(&self) -> watched::Receiver<Gate> {
         self.gate.subscribe()
     }
 

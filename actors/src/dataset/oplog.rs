@@ -16,7 +16,7 @@ use anabranch_protocol::hlc::WallClock;
 use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
 use anabranch_protocol::replica::{ReceiveRefusal, Verdict, WriteRequest, WriterState};
 use anabranch_protocol::vector::VersionVector;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 pub(super) use self::audit::AuditPace;
 use self::chores::Chore;
@@ -32,6 +32,7 @@ use crate::api::{EnrolmentError, WriteError};
 use crate::node::Clock as WallClockSource;
 use crate::runtime::Runtime;
 use crate::store::StoreError;
+use crate::watched;
 
 /// Requests in one turn.
 const TURN_REQUESTS_MAX: usize = 1_024;
@@ -223,7 +224,7 @@ pub struct Oplog {
     clock: Arc<dyn WallClockSource>,
     told: Vec<Recipient<Told>>,
     /// The vector after the last turn, for reads that wait for a write.
-    vector: watch::Sender<Arc<VersionVector>>,
+    vector: watched::Sender<Arc<VersionVector>>,
     writes: VecDeque<Ticket>,
     received: VecDeque<Receive>,
     /// A turn is on the store thread.
@@ -247,7 +248,7 @@ impl Oplog {
         dataset: DatasetId,
         OpenStore { thread: store, full, audit }: OpenStore,
         clock: Arc<dyn WallClockSource>,
-        vector: watch::Sender<Arc<VersionVector>>,
+        vector: watched::Sender<Arc<VersionVector>>,
         counters: Arc<Counters>,
         death_watch: DeathWatch,
     ) -> Self {

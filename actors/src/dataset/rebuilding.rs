@@ -21,7 +21,7 @@ use anabranch_protocol::replica::ReplicaSettings;
 use super::aside::{Asides, SetAside};
 use super::ledger::{Ledger, LedgerError, RebuildError, Rebuilt};
 use super::lineage::{self, LineageChoice, LineageSetting};
-use super::oplog::fill_random;
+use crate::runtime::Runtime;
 use crate::store::{StoreEngine, StoreError};
 
 /// What the old store is set aside for.
@@ -46,6 +46,7 @@ pub(super) enum RebuildingError {
 /// What it takes to write a store anew.
 pub(super) struct Rebuilder {
     pub engine: Arc<dyn StoreEngine>,
+    pub runtime: Runtime,
     pub asides: Arc<Asides>,
     pub cache_bytes: u64,
     pub settings: ReplicaSettings,
@@ -81,7 +82,8 @@ impl Rebuilder {
         let path = scratch.join(directory.file_name().unwrap_or_default());
         fs::create_dir_all(&path).map_err(io)?;
         let open = |directory: &Path, choice: &LineageChoice| {
-            Ledger::open_as(&*self.engine, directory, self.cache_bytes, self.settings.clone(), choice, &mut fill_random)
+            let mut entropy = |bytes: &mut [u8]| self.runtime.fill_random(bytes);
+            Ledger::open_as(&*self.engine, directory, self.cache_bytes, self.settings.clone(), choice, &mut entropy)
         };
         let remembered = lineage::recall(directory);
         let mut old = open(directory, &LineageChoice { setting: self.lineage, remembered, offered: None })?;
@@ -91,7 +93,7 @@ impl Rebuilder {
         let same = LineageChoice { setting: LineageSetting::Fixed(old.replica().settings().lineage), ..LineageChoice::default() };
         let mut new = open(&path, &same)?;
         new.compare_reached(&path).map_err(RebuildError::from)?;
-        let rebuilt = old.rebuild_into(&mut new, self.now, &mut fill_random, go_on)?;
+        let rebuilt = old.rebuild_into(&mut new, self.now, &mut |bytes| self.runtime.fill_random(bytes), go_on)?;
         Ok((rebuilt, path))
     }
 }

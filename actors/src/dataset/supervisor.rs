@@ -13,7 +13,7 @@ use anabranch_protocol::id::{DatasetId, Incarnation, Lineage};
 use anabranch_protocol::replica::ReplicaSettings;
 use anabranch_protocol::vector::VersionVector;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 pub(super) use self::repair::RepairClock;
 use super::aside::Asides;
@@ -40,6 +40,7 @@ use crate::probe::{Moment, ProbedActor, Role};
 use crate::runtime::Blocking;
 use crate::store::{OPEN_LIMIT, open_limit};
 use crate::transport::SharedTransport;
+use crate::watched;
 
 /// How long the store of dead children may take to close until the dataset is called failed for it.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,7 +93,7 @@ pub struct Running {
     /// Reads.
     pub view: Arc<View>,
     /// What is applied and durable; the sender goes with the oplog.
-    pub vector: watch::Receiver<Arc<VersionVector>>,
+    pub vector: watched::Receiver<Arc<VersionVector>>,
 }
 
 /// Opens the dataset if it is idle.
@@ -346,7 +347,8 @@ impl DatasetSupervisor {
             counters: counters.clone(),
         };
         let confirmation = Confirmation::new(confirmation, vector.clone(), enrolments, watching(Role::Confirmation)).start();
-        let (applied, vector_now) = watch::channel(vector.clone());
+        let applied = watched::Sender::new(vector.clone());
+        let vector_now = applied.subscribe();
         let (wall, counted) = (node.clock.clone(), counters.clone());
         let audit = AuditPace { unread: !read_whole, interval: self.context.settings.sync.maintenance_interval };
         let opened = OpenStore { thread: store.clone(), full, audit };

@@ -32,6 +32,9 @@ pub struct CampaignArgs {
     /// Simulated time of each run.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
+    /// Makes all faults so many times as frequent.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    intensity: f64,
     /// Runs at once; as many as there are cores where it is not given.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -91,6 +94,7 @@ fn options(arguments: &CampaignArgs, number: u64) -> Options {
     let place = usize::try_from(number % all.len() as u64).unwrap_or(0);
     let mut options = all[place].clone();
     options.seed = arguments.first + number / all.len() as u64;
+    options.intensity = arguments.intensity;
     options.duration_s = arguments.duration.map_or(options.duration_s, |duration| duration.as_secs());
     options
 }

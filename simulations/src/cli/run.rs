@@ -43,6 +43,9 @@ pub struct RunArgs {
     /// For how long there are writes and faults, simulated time.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
+    /// Makes all faults so many times as frequent.
+    #[arg(long, value_name = "FACTOR")]
+    intensity: Option<f64>,
     /// Only these faults of the plan, by number: what a failure prints to reproduce it.
     #[arg(long, value_name = "N,…", value_delimiter = ',')]
     only: Option<Vec<usize>>,
@@ -60,6 +63,7 @@ impl RunArgs {
         options.nodes = self.nodes.unwrap_or(options.nodes);
         options.datasets = self.datasets.unwrap_or(options.datasets);
         options.duration_s = self.duration.map_or(options.duration_s, |duration| duration.as_secs());
+        options.intensity = self.intensity.unwrap_or(options.intensity);
         options.only = self.only.clone().or(options.only);
         options.seed = self.seed.or(self.seeds.map(|seeds| seeds.first)).unwrap_or(options.seed);
         options.check()?;
@@ -175,6 +179,9 @@ pub(super) fn command(options: &Options) -> String {
         "cargo run --release -p anabranch-simulations -- run --scenario {} --seed {} --nodes {} --datasets {} --duration {}s",
         options.scenario, options.seed, options.nodes, options.datasets, options.duration_s
     );
+    if (options.intensity - 1.0).abs() > f64::EPSILON {
+        command.push_str(&format!(" --intensity {}", options.intensity));
+    }
     if let Some(only) = &options.only {
         let only: Vec<String> = only.iter().map(ToString::to_string).collect();
         command.push_str(&format!(" --only {}", only.join(",")));

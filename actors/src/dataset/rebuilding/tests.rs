@@ -64,6 +64,7 @@ impl Site {
 
     fn rebuilder(&self) -> Rebuilder {
         Rebuilder {
+            runtime: crate::runtime::Runtime::Threads,
             engine: self.engine.clone(),
             asides: self.asides.clone(),
             cache_bytes: 1 << 20,

@@ -32,6 +32,7 @@ impl DatasetSupervisor {
     fn rebuilder(&self, now: WallClock) -> Rebuilder {
         Rebuilder {
             engine: self.context.node.engine.clone(),
+            runtime: self.context.node.runtime.clone(),
             asides: self.context.asides.clone(),
             cache_bytes: self.context.cache_bytes,
             settings: self.replica_settings(Lineage::ZERO),
@@ -43,7 +44,7 @@ impl DatasetSupervisor {
     /// Once the store is closed; whoever opens it next waits until this is done with it.
     fn repair(&mut self, RepairClock { now, limit, reply }: RepairClock, ctx: &mut Context<Self>) {
         let (attempt, life, rebuilder) = (self.attempt, self.life.clone(), self.rebuilder(now));
-        let abandoned = Arc::new(AtomicBool::new(false));
+        let (abandoned, blocking) = (Arc::new(AtomicBool::new(false)), self.context.blocking());
         let repaired = async move {
             let Ok(lease) = tokio::time::timeout(CLOSE_TIMEOUT, life.tenancy.lease()).await else {
                 return Err(format!("its store has not closed for {CLOSE_TIMEOUT:?}"));
@@ -54,7 +55,7 @@ impl DatasetSupervisor {
                 drop(lease);
                 rebuilt
             };
-            match tokio::time::timeout(limit, tokio::task::spawn_blocking(rebuild)).await {
+            match tokio::time::timeout(limit, blocking.run(rebuild)).await {
                 Ok(Ok(Ok((Rebuilt { commits, local }, aside)))) => Ok(Repaired { commits, local, aside }),
                 Ok(Ok(Err(error))) => Err(error.to_string()),
                 Ok(Err(_)) => Err("the repair panicked".to_owned()),
