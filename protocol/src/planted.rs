@@ -45,8 +45,10 @@ pub enum Bug {
     ReceiptTooSoon,
     /// Nothing is pulled.
     NeverPull,
-    /// Nobody compares vectors with anybody, but at the beginning of a connection.
-    NoRounds,
+    /// A peer that a pull from failed once is not pulled from again.
+    GiveUp,
+    /// What was lost on its way is not said again: no rounds, and no statement twice.
+    SayOnce,
     /// A dataset that is restarted takes the node's others with it.
     SpreadPanics,
     /// Checksums and content hashes of what is on the disk are not looked at.
@@ -55,7 +57,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them, with what each does.
-    pub const ALL: [(Self, &'static str); 22] = [
+    pub const ALL: [(Self, &'static str); 23] = [
         (Self::AckBeforeFlush, "a write is acknowledged before the barrier"),
         (Self::MarkAhead, "the mark says that rows are durable which no barrier was made for"),
         (Self::SkipRedo, "what the log has past the mark is not taken in after a crash"),
@@ -75,7 +77,8 @@ impl Bug {
         (Self::ConfirmAhead, "a node states to have what it heard that others have"),
         (Self::ReceiptTooSoon, "a receipt counts peers that have any commit of the writer"),
         (Self::NeverPull, "nothing is pulled"),
-        (Self::NoRounds, "nobody compares vectors with anybody, but at the beginning of a connection"),
+        (Self::GiveUp, "a peer that a pull from failed once is not pulled from again"),
+        (Self::SayOnce, "what was lost on its way is not said again: no rounds, and no statement twice"),
         (Self::SpreadPanics, "a dataset that is restarted takes the node's others with it"),
         (Self::SkipChecksums, "checksums and content hashes of what is on the disk are not looked at"),
     ];

@@ -98,26 +98,27 @@ macro_rules! planted {
 }
 
 planted! {
-    an_acknowledgement_before_the_barrier: AckBeforeFlush in "crashes", 45 s, 4 seeds, by ["acked-durable", "no-regress", "confirmed-is-durable"];
-    a_mark_ahead_of_its_rows: MarkAhead in "crashes", 45 s, 10 seeds, by ["state-is-fold", "acked-durable", "no-regress", "confirmed-is-durable", "fault-isolation"];
-    a_log_that_is_not_redone: SkipRedo in "crashes", 45 s, 4 seeds, by ["acked-durable", "no-regress", "confirmed-is-durable", "state-is-fold", "fault-isolation"];
-    a_gap_that_is_accepted: AcceptGap in "hostile", 45 s, 4 seeds, by ["contiguous-prefix"];
-    a_fork_that_is_accepted: AcceptFork in "copies" [(Clone, 2.0), (Rollback, 0.0)], 60 s, 10 seeds, by ["contiguous-prefix", "convergence"];
-    a_signature_that_nobody_checks: SkipSignature in "hostile", 45 s, 4 seeds, by ["authorised", "confirmed-is-durable", "convergence"];
-    a_commit_of_another_dataset: AnyDataset in "hostile", 45 s, 6 seeds, by ["dataset-isolation", "authorised"];
-    a_clock_that_hears_nothing: SkipReceiveClock in "clocks", 45 s, 6 seeds, by ["stamped-after", "state-is-fold"];
-    a_stamp_from_the_far_future: SkipSkewBound in "clocks" [(ClockAhead, 2.0)], 45 s, 4 seeds, by ["skew-bound"];
-    half_a_commit: HalfACommit in "default", 45 s, 2 seeds, by ["state-is-fold", "whole-batches"];
-    a_delete_that_is_lost: LostTombstone in "default", 45 s, 2 seeds, by ["state-is-fold", "convergence"];
-    what_arrives_last_wins: ArrivalOrder in "partitions", 45 s, 4 seeds, by ["state-is-fold", "convergence"];
-    a_truncation_that_is_forgotten: ForgetFloor in "default", 45 s, 6 seeds, by ["state-is-fold"];
-    a_key_that_is_forgotten: ForgetKeys in "default", 45 s, 2 seeds, by ["exactly-once"];
-    a_local_collection_that_leaks: LeakCollection in "default", 45 s, 2 seeds, by ["selective-sync"];
-    sections_that_nobody_asked_for: SendAllSections in "default", 45 s, 2 seeds, by ["selective-sync"];
-    a_confirmation_ahead_of_the_disk: ConfirmAhead in "links", 45 s, 4 seeds, by ["confirmed-is-durable"];
-    a_receipt_for_what_was_not_delivered: ReceiptTooSoon in "partitions", 45 s, 6 seeds, by ["confirmed-is-durable"];
-    nobody_pulls: NeverPull in "default", 45 s, 2 seeds, by ["convergence"];
-    nobody_compares: NoRounds in "links", 45 s, 6 seeds, by ["convergence"];
-    a_panic_that_spreads: SpreadPanics in "panics", 45 s, 2 seeds, by ["fault-isolation"];
-    damage_that_is_served: SkipChecksums in "rot", 45 s, 6 seeds, by ["state-is-fold", "authorised"];
+    an_acknowledgement_before_the_barrier: AckBeforeFlush in "crashes", 30 s, 4 seeds, by ["acked-durable", "no-regress", "confirmed-is-durable"];
+    a_mark_ahead_of_its_rows: MarkAhead in "crashes" [(KillInWrite, 12.0)], 30 s, 8 seeds, by ["acked-durable", "no-regress", "state-is-fold", "fault-isolation"];
+    a_log_that_is_not_redone: SkipRedo in "crashes", 30 s, 4 seeds, by ["acked-durable", "no-regress", "confirmed-is-durable"];
+    a_gap_that_is_accepted: AcceptGap in "hostile", 30 s, 4 seeds, by ["contiguous-prefix"];
+    a_fork_that_is_accepted: AcceptFork in "hostile", 30 s, 4 seeds, by ["contiguous-prefix"];
+    a_signature_that_nobody_checks: SkipSignature in "hostile", 30 s, 4 seeds, by ["authorised"];
+    a_commit_of_another_dataset: AnyDataset in "hostile", 30 s, 6 seeds, by ["dataset-isolation"];
+    a_clock_that_hears_nothing: SkipReceiveClock in "clocks", 30 s, 4 seeds, by ["stamped-after"];
+    a_stamp_from_the_far_future: SkipSkewBound in "clocks" [(ClockAhead, 2.0)], 30 s, 4 seeds, by ["skew-bound"];
+    half_a_commit: HalfACommit in "default", 30 s, 2 seeds, by ["state-is-fold", "whole-batches"];
+    a_delete_that_is_lost: LostTombstone in "default", 30 s, 4 seeds, by ["state-is-fold"];
+    what_arrives_last_wins: ArrivalOrder in "partitions", 30 s, 4 seeds, by ["state-is-fold"];
+    a_truncation_that_is_forgotten: ForgetFloor in "default", 30 s, 6 seeds, by ["state-is-fold"];
+    a_key_that_is_forgotten: ForgetKeys in "default", 30 s, 2 seeds, by ["exactly-once"];
+    a_local_collection_that_leaks: LeakCollection in "default", 30 s, 2 seeds, by ["selective-sync"];
+    sections_that_nobody_asked_for: SendAllSections in "default", 30 s, 2 seeds, by ["selective-sync"];
+    a_confirmation_ahead_of_the_disk: ConfirmAhead in "links", 30 s, 4 seeds, by ["confirmed-is-durable"];
+    a_receipt_for_what_was_not_delivered: ReceiptTooSoon in "partitions", 30 s, 4 seeds, by ["confirmed-is-durable"];
+    nobody_pulls: NeverPull in "default", 30 s, 2 seeds, by ["convergence"];
+    a_peer_that_is_given_up: GiveUp in "links" [(RequestsLost, 6.0)], 30 s, 6 seeds, by ["convergence"];
+    what_is_lost_is_lost: SayOnce in "links" [(RequestsLost, 6.0)], 30 s, 6 seeds, by ["convergence"];
+    a_panic_that_spreads: SpreadPanics in "panics", 30 s, 2 seeds, by ["fault-isolation"];
+    damage_that_is_served: SkipChecksums in "rot" [(BitFlip, 8.0)], 30 s, 6 seeds, by ["state-is-fold", "authorised"];
 }

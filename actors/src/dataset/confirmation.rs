@@ -328,6 +328,10 @@ impl Confirmation {
         let request = Request::Confirm(Confirm { dataset: self.settings.dataset.to_wire(), statements });
         let sent = self.settings.transport.request(peer, Class::Interactive, request);
         ctx.spawn(sent.into_actor(self).map(move |answer, actor, ctx| {
+            #[cfg(feature = "planted")]
+            if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::SayOnce) {
+                return;
+            }
             // In a quiet dataset no other statement would follow a lost one.
             if !matches!(answer, Ok(Response::Confirmed)) && actor.audience.contains(&peer) {
                 actor.told.remove(&peer);

@@ -218,7 +218,7 @@ impl Sync {
     /// once.
     fn anti_entropy(&mut self, ctx: &mut Context<Self>) {
         #[cfg(feature = "planted")]
-        if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::NoRounds) {
+        if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::SayOnce) {
             return;
         }
         self.release_held();

@@ -11,6 +11,8 @@ use crate::workload;
 pub struct SelectiveSync {
     /// Nodes that ever said to register the collection that only some do, by dataset.
     registered: BTreeSet<(usize, String)>,
+    /// Nodes that said `Hello`. What a hostile peer says is not shown, so nobody knows what it registers.
+    greeted: BTreeSet<usize>,
 }
 
 impl Invariant for SelectiveSync {
@@ -45,7 +47,7 @@ impl Invariant for SelectiveSync {
         if workload::has_secret(message.bytes) {
             return Err(format!("a {kind} from node {from} to {to} has a local document in it"));
         }
-        if workload::has_notes(message.bytes) {
+        if self.greeted.contains(&to) && workload::has_notes(message.bytes) {
             let inside = workload::datasets_in(message.bytes);
             let names = inside.iter().filter_map(|dataset| message.datasets.get(usize::try_from(*dataset).ok()?));
             if let Some(name) = names.into_iter().find(|name| !self.registered.contains(&(to, (*name).clone()))) {
@@ -58,6 +60,7 @@ impl Invariant for SelectiveSync {
 
 impl SelectiveSync {
     fn note(&mut self, node: usize, hello: &Hello) {
+        self.greeted.insert(node);
         let notes = workload::collection(workload::SOMETIMES);
         for said in hello.datasets.iter().filter(|said| said.registration.contains(&notes)) {
             self.registered.extend(DatasetId::from_wire(said.dataset.as_ref()).map(|dataset| (node, dataset.to_string())));

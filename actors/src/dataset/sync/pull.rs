@@ -199,6 +199,10 @@ impl Sync {
         session.waiting = true;
         tracing::info!(dataset = %self.context.replica.dataset, %peer, ?delay, "the peer is not pulled from for a while");
         ctx.run_later(delay, move |actor, ctx| {
+            #[cfg(feature = "planted")]
+            if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::GiveUp) {
+                return;
+            }
             if let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) {
                 session.waiting = false;
             }
