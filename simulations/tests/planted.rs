@@ -24,6 +24,8 @@ struct Case {
     scenario: &'static str,
     /// Faults a minute, where they are not those of the scenario.
     rates: &'static [(Kind, f64)],
+    /// Nodes, where they are not as many as in the scenario.
+    nodes: Option<usize>,
     /// Simulated seconds of faults and writes.
     seconds: u64,
     /// It has to be caught in one of the seeds from 1 up to this one.
@@ -36,6 +38,7 @@ impl Case {
     fn options(&self, seed: u64) -> Options {
         let mut options = Options { seed, duration_s: self.seconds, ..scenarios::find(self.scenario).unwrap() };
         options.faults.extend(self.rates.iter().copied());
+        options.nodes = self.nodes.unwrap_or(options.nodes);
         options
     }
 
@@ -65,7 +68,10 @@ impl Case {
             assert_eq!(clean, [], "{scenario}, seed {seed}, without a bug");
             if let Some(violation) = self.run(seed, Some(self.bug)).first() {
                 let Violation { invariant, at_ms, how } = violation;
-                println!("| {:?} | {scenario} | {} s | {seed} of {} | {invariant} | at {at_ms} ms: {how}", self.bug, self.seconds, self.seeds);
+                println!(
+                    "| {:?} | {scenario} | {} s | {seed} of {} | {invariant} | at {at_ms} ms: {how}",
+                    self.bug, self.seconds, self.seeds
+                );
                 assert!(self.caught_by.contains(&invariant.as_str()), "{:?} was caught by {invariant}: {how}", self.bug);
                 return;
             }
@@ -75,13 +81,14 @@ impl Case {
 }
 
 macro_rules! planted {
-    ($($name:ident: $bug:ident in $scenario:literal $([$(($kind:ident, $rate:literal)),*])?, $seconds:literal s, $seeds:literal seeds, by $by:expr;)*) => {
+    ($($name:ident: $bug:ident in $scenario:literal $([$(($kind:ident, $rate:literal)),*])? $(with $nodes:literal nodes)?, $seconds:literal s, $seeds:literal seeds, by $by:expr;)*) => {
         $(#[test]
         fn $name() {
             let case = Case {
                 bug: Bug::$bug,
                 scenario: $scenario,
                 rates: &[$($((Kind::$kind, $rate)),*)?],
+                nodes: None$(.or(Some($nodes)))?,
                 seconds: $seconds,
                 seeds: $seeds,
                 caught_by: &$by,
@@ -101,7 +108,7 @@ planted! {
     an_acknowledgement_before_the_barrier: AckBeforeFlush in "crashes", 30 s, 4 seeds, by ["acked-durable", "no-regress", "confirmed-is-durable"];
     a_mark_ahead_of_its_rows: MarkAhead in "crashes" [(KillInWrite, 12.0)], 30 s, 8 seeds, by ["acked-durable", "no-regress", "state-is-fold", "fault-isolation"];
     a_log_that_is_not_redone: SkipRedo in "crashes", 30 s, 4 seeds, by ["acked-durable", "no-regress", "confirmed-is-durable"];
-    a_gap_that_is_accepted: AcceptGap in "hostile", 30 s, 4 seeds, by ["contiguous-prefix"];
+    a_gap_that_is_accepted: AcceptGap in "hostile", 30 s, 4 seeds, by ["contiguous-prefix", "acked-durable"];
     a_fork_that_is_accepted: AcceptFork in "hostile", 30 s, 4 seeds, by ["contiguous-prefix"];
     a_signature_that_nobody_checks: SkipSignature in "hostile", 30 s, 4 seeds, by ["authorised"];
     a_commit_of_another_dataset: AnyDataset in "hostile", 30 s, 6 seeds, by ["dataset-isolation"];
@@ -118,7 +125,7 @@ planted! {
     a_receipt_for_what_was_not_delivered: ReceiptTooSoon in "partitions", 30 s, 4 seeds, by ["confirmed-is-durable"];
     nobody_pulls: NeverPull in "default", 30 s, 2 seeds, by ["convergence"];
     a_peer_that_is_given_up: GiveUp in "links" [(RequestsLost, 6.0)], 30 s, 6 seeds, by ["convergence"];
-    what_is_lost_is_lost: SayOnce in "links" [(RequestsLost, 6.0)], 30 s, 6 seeds, by ["convergence"];
+    what_is_lost_is_lost: SayOnce in "links" [(RequestsLost, 8.0), (GossipLost, 8.0)] with 2 nodes, 30 s, 12 seeds, by ["convergence"];
     a_panic_that_spreads: SpreadPanics in "panics", 30 s, 2 seeds, by ["fault-isolation"];
     damage_that_is_served: SkipChecksums in "rot" [(BitFlip, 8.0)], 30 s, 6 seeds, by ["state-is-fold", "authorised"];
 }

@@ -162,7 +162,10 @@ impl Replica {
         for section in commit.sections() {
             for entry in &section.entries {
                 #[cfg(feature = "planted")]
-                if crate::planted::is(crate::planted::Bug::HalfACommit) && entry.index > 0 && Some(entry) == section.entries.last() {
+                if crate::planted::is(crate::planted::Bug::HalfACommit)
+                    && entry.index > 0
+                    && Some(entry) == section.entries.last()
+                {
                     continue;
                 }
                 working.apply(&section.collection, Stamp { hlc, writer, index: entry.index }, &entry.change)?;
