@@ -122,9 +122,7 @@ impl Kind {
     fn lasts(self, rng: &mut Rng) -> Duration {
         let seconds = |range: std::ops::Range<u64>| Duration::from_secs(range.start)..Duration::from_secs(range.end);
         let range = match self {
-            Self::Panic | Self::BitFlip | Self::Join | Self::Leave | Self::Registration | Self::ClockStep => {
-                return Duration::ZERO;
-            }
+            Self::Panic | Self::BitFlip | Self::Join | Self::Leave | Self::Registration | Self::ClockStep => return Duration::ZERO,
             Self::Kill | Self::KillInWrite | Self::RestartLoop => seconds(1..15),
             Self::Pause | Self::SupervisorStorm | Self::Flood => seconds(2..15),
             Self::Away | Self::Rollback => seconds(20..60),

@@ -12,8 +12,7 @@ use anabranch_protocol::plan::Want;
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::vector::{Head, VersionVector};
 use anabranch_protocol::wire::{
-    Announce, Confirm, DatasetHello, Heads, HeadsReply, Hello, HelloReply, Kind, Page, Pull, Push, Request, Response, Round,
-    VERSION,
+    Announce, Confirm, DatasetHello, Heads, HeadsReply, Hello, HelloReply, Kind, Page, Pull, Push, Request, Response, Round, VERSION,
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::mpsc;
@@ -88,12 +87,7 @@ impl Hostile {
             }
             Request::Pull(pull) => {
                 let dataset = self.place_of(pull.dataset.as_ref());
-                Response::Page(Page {
-                    dataset: pull.dataset,
-                    frames: self.bad_frames(dataset),
-                    more: true,
-                    incomplete: Vec::new(),
-                })
+                Response::Page(Page { dataset: pull.dataset, frames: self.bad_frames(dataset), more: true, incomplete: Vec::new() })
             }
             Request::Heads(heads) => Response::Heads(HeadsReply {
                 dataset: heads.dataset,

@@ -157,8 +157,7 @@ fn repeated(ops: Vec<WriteOp>, number: u64, operation: &mut Operation, rng: &mut
         return Asked { request: WriteRequest::new(ops), ack, times: 1 };
     }
     operation.keyed = true;
-    let key: IdempotencyKey =
-        format!("\"request-{number}\"").parse().or_else(|_| format!("request-{number}").parse()).expect("a key");
+    let key: IdempotencyKey = format!("\"request-{number}\"").parse().or_else(|_| format!("request-{number}").parse()).expect("a key");
     Asked { request: WriteRequest::once(ops, &key), ack, times: if rng.chance(0.5) { 2 } else { 1 } }
 }
 

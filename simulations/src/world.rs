@@ -102,34 +102,15 @@ pub(crate) enum Action {
     Write,
     Look,
     /// Looks at one node as soon as its datasets run.
-    LookSoon {
-        node: usize,
-        life: u64,
-        tries: u32,
-    },
+    LookSoon { node: usize, life: u64, tries: u32 },
     Fault(usize),
     End(usize),
-    Start {
-        node: usize,
-    },
-    Kill {
-        node: usize,
-    },
+    Start { node: usize },
+    Kill { node: usize },
     /// A node may have been killed by its disk.
-    Bury {
-        node: usize,
-        tries: u32,
-    },
-    Flood {
-        node: usize,
-        dataset: usize,
-        left: u32,
-    },
-    Panic {
-        node: usize,
-        dataset: usize,
-        left: u32,
-    },
+    Bury { node: usize, tries: u32 },
+    Flood { node: usize, dataset: usize, left: u32 },
+    Panic { node: usize, dataset: usize, left: u32 },
     Scripted(usize),
     Watch,
 }
@@ -216,8 +197,7 @@ impl World {
         let trace = Trace::new(loud);
         let plans = datasets(&options);
         let names: Vec<String> = plans.iter().map(|plan| plan.id.to_string()).collect();
-        let place =
-            tempfile::Builder::new().prefix("anabranch-world-").tempdir_in(memory_directory()).expect("a temporary directory");
+        let place = tempfile::Builder::new().prefix("anabranch-world-").tempdir_in(memory_directory()).expect("a temporary directory");
         let mut rng = Rng::of(options.seed, "world");
         let identities: Vec<Identity> = (0..options.nodes).map(|_| identity(&mut rng)).collect();
         let peers: Vec<_> = identities.iter().map(Identity::peer).collect();

@@ -199,15 +199,7 @@ impl World {
                 Kind::Clog => link.clogged = false,
                 Kind::GossipLost => link.gossip_lost = well.gossip_lost,
                 Kind::RequestsLost => link.requests_lost = 0.0,
-                _ => {
-                    *link = Link {
-                        cut: link.cut,
-                        clogged: link.clogged,
-                        gossip_lost: link.gossip_lost,
-                        requests_lost: link.requests_lost,
-                        ..Link::default()
-                    }
-                }
+                _ => *link = Link { cut: link.cut, clogged: link.clogged, gossip_lost: link.gossip_lost, requests_lost: link.requests_lost, ..Link::default() },
             });
         }
     }
@@ -322,8 +314,7 @@ impl World {
         let original = &self.nodes[node];
         self.excuses.cloned.insert(original.identity.peer());
         let (identity, datasets) = (original.identity.clone(), original.datasets.clone());
-        let dials: Vec<usize> =
-            (0..self.nodes.len()).filter(|other| *other != node && !self.gone.contains(other)).take(2).collect();
+        let dials: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != node && !self.gone.contains(other)).take(2).collect();
         let index = self.network.add(identity.peer(), &dials);
         let copy = self.add_node(identity);
         debug_assert_eq!(index, copy);
@@ -343,8 +334,7 @@ impl World {
 
     /// Where nodes came, went, or took to other collections, all that are left dial each other: what one of them lacks another has.
     fn mesh(&self) {
-        let moved =
-            [Kind::Registration, Kind::Leave, Kind::Join, Kind::Clone].iter().any(|kind| self.options.faults.contains_key(kind));
+        let moved = [Kind::Registration, Kind::Leave, Kind::Join, Kind::Clone].iter().any(|kind| self.options.faults.contains_key(kind));
         let there: Vec<usize> = (0..self.nodes.len()).filter(|node| moved && !self.gone.contains(node)).collect();
         for (n, one) in there.iter().enumerate() {
             for other in &there[n + 1..] {
@@ -378,8 +368,7 @@ impl World {
 
     /// The neighbours of a node that left dial each other, so that all that stay reach each other.
     fn bridge_over(&mut self, node: usize) {
-        let neighbours: Vec<usize> =
-            self.network.neighbours(node).into_iter().filter(|other| !self.gone.contains(other)).collect();
+        let neighbours: Vec<usize> = self.network.neighbours(node).into_iter().filter(|other| !self.gone.contains(other)).collect();
         for pair in neighbours.windows(2) {
             self.network.dials(pair[0], pair[1]);
         }

@@ -65,8 +65,7 @@ impl World {
         let running = there.running(&self.plans[operation.dataset].id)?;
         let mut flips = 0;
         there.disk.ail(|ailments| flips = std::mem::take(&mut ailments.flips));
-        let shown =
-            |(at, key, _): &(Collection, Option<Key>, _)| running.view.get(at, key.as_ref()?).ok()?.map(|shown| shown.stamp);
+        let shown = |(at, key, _): &(Collection, Option<Key>, _)| running.view.get(at, key.as_ref()?).ok()?.map(|shown| shown.stamp);
         let newest = operation.writes.iter().filter_map(shown).max();
         there.disk.ail(|ailments| ailments.flips = flips);
         newest
@@ -154,8 +153,7 @@ impl World {
         let commits = (0..self.plans.len())
             .map(|dataset| {
                 let all = self.union(dataset).len();
-                let held =
-                    self.up().into_iter().filter_map(|node| self.seen.get(&(node, dataset)).map(|seen| seen.commits.len()));
+                let held = self.up().into_iter().filter_map(|node| self.seen.get(&(node, dataset)).map(|seen| seen.commits.len()));
                 held.min().map_or(0, |least| all.saturating_sub(least) as u64)
             })
             .collect();

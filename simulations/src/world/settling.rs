@@ -109,13 +109,10 @@ impl World {
     fn gate(&self, node: usize, dataset: usize) -> String {
         let life = self.nodes[node].life.as_ref();
         let handle = life.and_then(|life| life.handle.actors(&self.plans[dataset].id).ok());
-        handle.map_or_else(
-            || "the node is down".to_owned(),
-            |handle| match &*handle.gate().borrow() {
-                Gate::Down { state, reason, .. } => format!("{}: {reason}", state.as_str()),
-                Gate::Idle | Gate::Opening | Gate::Running(_) => "it is being opened".to_owned(),
-            },
-        )
+        handle.map_or_else(|| "the node is down".to_owned(), |handle| match &*handle.gate().borrow() {
+            Gate::Down { state, reason, .. } => format!("{}: {reason}", state.as_str()),
+            Gate::Idle | Gate::Opening | Gate::Running(_) => "it is being opened".to_owned(),
+        })
     }
 
     /// The newest commit of each line, without those that wait for clocks.
@@ -147,9 +144,7 @@ impl World {
                     let (ours, theirs) = (a.fold.documents(collection), b.fold.documents(collection));
                     if ours != theirs || a.fold.records(collection) != b.fold.records(collection) {
                         let name = &self.names[dataset];
-                        return Some(format!(
-                            "dataset {name} collection {collection}: nodes {one} and {other} have the same commits and differ"
-                        ));
+                        return Some(format!("dataset {name} collection {collection}: nodes {one} and {other} have the same commits and differ"));
                     }
                 }
             }
