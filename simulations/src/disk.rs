@@ -90,6 +90,11 @@ impl Disk {
         self.inner().counts
     }
 
+    /// The process is to be dropped.
+    pub fn doom(&self) {
+        self.inner().doomed = true;
+    }
+
     /// Whether it killed its process, which is to be dropped now.
     #[must_use]
     pub fn is_doomed(&self) -> bool {
@@ -125,7 +130,11 @@ impl Disk {
             let (mut kept, mut lost) = (0, 0);
             platters.crash(&platter, || {
                 let survived = inner.rng.chance(survives);
-                if survived { kept += 1 } else { lost += 1 }
+                if survived {
+                    kept += 1
+                } else {
+                    lost += 1
+                }
                 survived
             });
             inner.counts.kept += kept;
@@ -210,7 +219,11 @@ pub fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() { copy_files(&entry.path(), &target)? } else { fs::copy(entry.path(), target)?; }
+        if entry.path().is_dir() {
+            copy_files(&entry.path(), &target)?
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
     }
     Ok(())
 }
@@ -228,7 +241,9 @@ impl StoreEngine for Disk {
                 let mut inner = self.inner();
                 let platter = PathBuf::from(format!("platter-{}", inner.next_platter));
                 inner.next_platter += 1;
-                fs::create_dir_all(dir).and_then(|()| fs::write(dir.join(PLATTER), platter.as_os_str().as_encoded_bytes())).map_err(|error| io(error.to_string()))?;
+                fs::create_dir_all(dir)
+                    .and_then(|()| fs::write(dir.join(PLATTER), platter.as_os_str().as_encoded_bytes()))
+                    .map_err(|error| io(error.to_string()))?;
                 platter
             }
         };

@@ -33,6 +33,8 @@ pub enum Kind {
     RequestsLost,
     /// `kill -9`, and a new start later.
     Kill,
+    /// `kill -9` at whatever tasks wait for.
+    KillAtAwait,
     /// `kill -9` between two operations of the disk.
     KillInWrite,
     /// `SIGSTOP`, and `SIGCONT` later.
@@ -83,7 +85,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, with what each does.
-    pub const ALL: [(Self, &'static str); 32] = [
+    pub const ALL: [(Self, &'static str); 33] = [
         (Self::Partition, "two halves don't reach each other"),
         (Self::OneWay, "what one node says is not heard, while it hears all"),
         (Self::Bridge, "two halves reach each other by one node only"),
@@ -93,6 +95,7 @@ impl Kind {
         (Self::GossipLost, "announcements are lost"),
         (Self::RequestsLost, "requests are not answered"),
         (Self::Kill, "kill -9, and a new start later"),
+        (Self::KillAtAwait, "kill -9 after some number of polls, at whatever tasks wait for then"),
         (Self::KillInWrite, "kill -9 between two operations of the disk; part of the last batch survives"),
         (Self::Pause, "a node is stopped and goes on later, with all its timers late"),
         (Self::RestartLoop, "a node is killed and started again and again"),
@@ -122,8 +125,10 @@ impl Kind {
     fn lasts(self, rng: &mut Rng) -> Duration {
         let seconds = |range: std::ops::Range<u64>| Duration::from_secs(range.start)..Duration::from_secs(range.end);
         let range = match self {
-            Self::Panic | Self::BitFlip | Self::Join | Self::Leave | Self::Registration | Self::ClockStep => return Duration::ZERO,
-            Self::Kill | Self::KillInWrite | Self::RestartLoop => seconds(1..15),
+            Self::Panic | Self::BitFlip | Self::Join | Self::Leave | Self::Registration | Self::ClockStep => {
+                return Duration::ZERO;
+            }
+            Self::Kill | Self::KillAtAwait | Self::KillInWrite | Self::RestartLoop => seconds(1..15),
             Self::Pause | Self::SupervisorStorm | Self::Flood => seconds(2..15),
             Self::Away | Self::Rollback => seconds(20..60),
             Self::Clone => seconds(10..30),

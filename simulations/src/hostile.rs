@@ -87,7 +87,12 @@ impl Hostile {
             }
             Request::Pull(pull) => {
                 let dataset = self.place_of(pull.dataset.as_ref());
-                Response::Page(Page { dataset: pull.dataset, frames: self.bad_frames(dataset), more: true, incomplete: Vec::new() })
+                Response::Page(Page {
+                    dataset: pull.dataset,
+                    frames: self.bad_frames(dataset),
+                    more: true,
+                    incomplete: Vec::new(),
+                })
             }
             Request::Heads(heads) => Response::Heads(HeadsReply {
                 dataset: heads.dataset,

@@ -171,15 +171,49 @@ impl Pair {
 }
 
 enum Delivery {
-    Request { from: usize, to: usize, connection: u64, class: Class, bytes: Vec<u8>, reply: Option<oneshot::Sender<Vec<u8>>> },
-    Response { from: usize, to: usize, connection: u64, bytes: Vec<u8>, reply: oneshot::Sender<Vec<u8>> },
+    Request {
+        from: usize,
+        to: usize,
+        connection: u64,
+        class: Class,
+        bytes: Vec<u8>,
+        reply: Option<oneshot::Sender<Vec<u8>>>,
+    },
+    Response {
+        from: usize,
+        to: usize,
+        connection: u64,
+        bytes: Vec<u8>,
+        reply: oneshot::Sender<Vec<u8>>,
+    },
     /// Nothing: the way back is kept until then.
-    Silence { connection: u64, _reply: oneshot::Sender<Vec<u8>> },
-    Announce { from: usize, to: usize, message: u64, announce: Announce, bytes: Vec<u8> },
-    Dial { pair: (usize, usize) },
-    Arrive { pair: (usize, usize), lives: (u64, u64) },
-    Break { pair: (usize, usize), connection: u64 },
-    Event { to: usize, life: u64, event: TransportEvent },
+    Silence {
+        connection: u64,
+        _reply: oneshot::Sender<Vec<u8>>,
+    },
+    Announce {
+        from: usize,
+        to: usize,
+        message: u64,
+        announce: Announce,
+        bytes: Vec<u8>,
+    },
+    Dial {
+        pair: (usize, usize),
+    },
+    Arrive {
+        pair: (usize, usize),
+        lives: (u64, u64),
+    },
+    Break {
+        pair: (usize, usize),
+        connection: u64,
+    },
+    Event {
+        to: usize,
+        life: u64,
+        event: TransportEvent,
+    },
 }
 
 fn kind_of_request(request: &Request) -> &'static str {
@@ -213,7 +247,14 @@ impl Network {
     /// A network between `peers`, in which every pair of `dials` is dialed by its first.
     #[must_use]
     pub fn new(peers: &[PeerId], dials: &[(usize, usize)], rng: Rng, trace: Trace) -> Self {
-        let endpoint = |peer: &PeerId| Endpoint { peer: *peer, events: None, subscribed: BTreeSet::new(), life: 0, other_version: false, hostile: false };
+        let endpoint = |peer: &PeerId| Endpoint {
+            peer: *peer,
+            events: None,
+            subscribed: BTreeSet::new(),
+            life: 0,
+            other_version: false,
+            hostile: false,
+        };
         let pair = |(dialer, other): &(usize, usize)| (pair_of(*dialer, *other), Pair::new(*dialer, *other));
         let inner = Inner {
             rng,
@@ -258,7 +299,14 @@ impl Network {
         let mut inner = self.inner();
         let index = inner.endpoints.len();
         self.peers.lock().unwrap_or_else(PoisonError::into_inner).push(peer);
-        inner.endpoints.push(Endpoint { peer, events: None, subscribed: BTreeSet::new(), life: 0, other_version: false, hostile: false });
+        inner.endpoints.push(Endpoint {
+            peer,
+            events: None,
+            subscribed: BTreeSet::new(),
+            life: 0,
+            other_version: false,
+            hostile: false,
+        });
         for other in dials {
             inner.pairs.insert(pair_of(index, *other), Pair::new(index, *other));
         }

@@ -86,6 +86,8 @@ struct Slot {
     /// It is stopped as by `SIGSTOP`.
     stopped: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// It is killed after so many more polls.
+    dies_in: Cell<Option<u64>>,
 }
 
 /// What a node on the world's thread is given.
@@ -197,7 +199,12 @@ impl SimulatedNode {
             tokio::task::spawn_local(async move { all.open_all().await });
             handle
         };
-        let slot = Rc::new(Slot { local: RefCell::new(Some(local)), stopped: Cell::new(false), waker: RefCell::default() });
+        let slot = Rc::new(Slot {
+            local: RefCell::new(Some(local)),
+            stopped: Cell::new(false),
+            waker: RefCell::default(),
+            dies_in: Cell::new(None),
+        });
         tokio::task::spawn_local(slot.clone().run(self.disk.clone()));
         self.lives += 1;
         self.life = Some(Life { slot, handle });
@@ -250,6 +257,11 @@ impl Life {
         outcome
     }
 
+    /// Kills it after so many more polls of its tasks: at whatever they wait for then.
+    pub fn dies_in(&self, polls: u64) {
+        self.slot.dies_in.set(Some(polls));
+    }
+
     /// Stops it, as by `SIGSTOP`, or lets it go on.
     pub fn stop(&self, stopped: bool) {
         self.slot.stopped.set(stopped);
@@ -275,6 +287,10 @@ impl Slot {
             let Some(running) = local.as_mut() else { return Poll::Ready(()) };
             if !self.stopped.get() {
                 let _ = Pin::new(running).poll(context);
+                match self.dies_in.get() {
+                    Some(0) => disk.doom(),
+                    left => self.dies_in.set(left.map(|left| left - 1)),
+                }
             }
             if disk.is_doomed() {
                 local.take();

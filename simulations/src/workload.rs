@@ -157,7 +157,8 @@ fn repeated(ops: Vec<WriteOp>, number: u64, operation: &mut Operation, rng: &mut
         return Asked { request: WriteRequest::new(ops), ack, times: 1 };
     }
     operation.keyed = true;
-    let key: IdempotencyKey = format!("\"request-{number}\"").parse().or_else(|_| format!("request-{number}").parse()).expect("a key");
+    let key: IdempotencyKey =
+        format!("\"request-{number}\"").parse().or_else(|_| format!("request-{number}").parse()).expect("a key");
     Asked { request: WriteRequest::once(ops, &key), ack, times: if rng.chance(0.5) { 2 } else { 1 } }
 }
 
@@ -173,7 +174,7 @@ pub async fn send(node: NodeHandle, dataset: DatasetId, asked: Asked) -> Outcome
             Err(_) => return outcome,
         };
         let mut confirmed_by = Vec::new();
-        if let (Some(token), true) = (written.token.clone(), asked.ack > 0) {
+        if let (Some(token), true) = (written.token, asked.ack > 0) {
             let confirmed = node.confirmed(&dataset, token, collections.clone(), Ack::Peers(asked.ack), RECEIPT_PATIENCE).await;
             confirmed_by = confirmed.map(|confirmed| confirmed.by).unwrap_or_default();
         }

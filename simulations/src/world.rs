@@ -67,6 +67,9 @@ pub struct Report {
     pub simulated_ms: u64,
 }
 
+/// How much of the work is done before faults stop, in thousandths.
+const FIRST_PHASE: u64 = 800;
+
 /// How often an application looks for what is new.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
 
@@ -102,15 +105,34 @@ pub(crate) enum Action {
     Write,
     Look,
     /// Looks at one node as soon as its datasets run.
-    LookSoon { node: usize, life: u64, tries: u32 },
+    LookSoon {
+        node: usize,
+        life: u64,
+        tries: u32,
+    },
     Fault(usize),
     End(usize),
-    Start { node: usize },
-    Kill { node: usize },
+    Start {
+        node: usize,
+    },
+    Kill {
+        node: usize,
+    },
     /// A node may have been killed by its disk.
-    Bury { node: usize, tries: u32 },
-    Flood { node: usize, dataset: usize, left: u32 },
-    Panic { node: usize, dataset: usize, left: u32 },
+    Bury {
+        node: usize,
+        tries: u32,
+    },
+    Flood {
+        node: usize,
+        dataset: usize,
+        left: u32,
+    },
+    Panic {
+        node: usize,
+        dataset: usize,
+        left: u32,
+    },
     Scripted(usize),
     Watch,
 }
@@ -149,15 +171,15 @@ pub struct World {
     pub(crate) lag: Vec<Lag>,
     pub(crate) place: tempfile::TempDir,
     pub(crate) restarts: u64,
-    pub(crate) observer: Box<dyn FnMut(f64)>,
+    pub(crate) observer: Box<dyn FnMut(u64)>,
 }
 
-/// Runs a world to its end, on this thread. `observer` hears how far it is, from 0 to 1.
+/// Runs a world to its end, on this thread. `observer` hears how far it is, from 0 to 1,000.
 ///
 /// # Panics
 /// Where the machine refuses a temporary directory.
 #[must_use]
-pub fn run(options: &Options, loud: bool, observer: impl FnMut(f64) + 'static) -> Report {
+pub fn run(options: &Options, loud: bool, observer: impl FnMut(u64) + 'static) -> Report {
     silence_planned_panics();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime needs nothing");
@@ -193,11 +215,12 @@ pub fn run_script(options: &Options, script: Vec<Scripted>) -> BTreeMap<usize, V
 }
 
 impl World {
-    fn new(options: Options, loud: bool, observer: Box<dyn FnMut(f64)>) -> Self {
+    fn new(options: Options, loud: bool, observer: Box<dyn FnMut(u64)>) -> Self {
         let trace = Trace::new(loud);
         let plans = datasets(&options);
         let names: Vec<String> = plans.iter().map(|plan| plan.id.to_string()).collect();
-        let place = tempfile::Builder::new().prefix("anabranch-world-").tempdir_in(memory_directory()).expect("a temporary directory");
+        let place =
+            tempfile::Builder::new().prefix("anabranch-world-").tempdir_in(memory_directory()).expect("a temporary directory");
         let mut rng = Rng::of(options.seed, "world");
         let identities: Vec<Identity> = (0..options.nodes).map(|_| identity(&mut rng)).collect();
         let peers: Vec<_> = identities.iter().map(Identity::peer).collect();
@@ -287,8 +310,8 @@ impl World {
                 break;
             }
             tokio::time::sleep_until(at).await;
-            let share = self.elapsed().as_secs_f64() / self.options.duration().as_secs_f64();
-            (self.observer)(0.8 * share);
+            let share = FIRST_PHASE * self.elapsed().as_secs() / self.options.duration_s;
+            (self.observer)(share);
             self.act(action);
         }
         self.settle().await

@@ -145,8 +145,12 @@ pub struct Confirmation {
     told: BTreeMap<PeerId, Arc<VersionVector>>,
     /// Peers that did not take a message: they get all statements again.
     missed: BTreeSet<PeerId>,
-    /// Peers whose statements changed since the last message; our own among them.
-    news: BTreeSet<PeerId>,
+    /// Whose statements changed since the last message, by the neighbour that is to hear of it.
+    news: BTreeMap<PeerId, BTreeSet<PeerId>>,
+    /// Our own vector grew, or a peer joined.
+    own_news: bool,
+    /// Our newest statement; it stands for as long as what it says does.
+    stated: Option<(Arc<VersionVector>, Registration, SignedStatement)>,
     gathering: bool,
     unhurried: bool,
     enrolments: Enrolments,
@@ -172,7 +176,9 @@ impl Confirmation {
             audience: BTreeSet::new(),
             told: BTreeMap::new(),
             missed: BTreeSet::new(),
-            news: BTreeSet::new(),
+            news: BTreeMap::new(),
+            own_news: false,
+            stated: None,
             gathering: false,
             unhurried: false,
             enrolments,
@@ -226,6 +232,13 @@ impl Confirmation {
 
     /// Our statement about the vector as it is now.
     fn state(&mut self) -> SignedStatement {
+        let registration = self.settings.registered.now().complete();
+        // A new one about the same would go around the whole network once more.
+        if let Some((vector, registered, signed)) = &self.stated
+            && (vector, registered) == (&self.vector, &registration)
+        {
+            return signed.clone();
+        }
         // The wall clock makes the counter grow over restarts without a write per statement.
         self.counter = (self.counter + 1).max(self.settings.wall.now().0 << 8);
         let settings = &self.settings;
@@ -240,10 +253,12 @@ impl Confirmation {
             peer: settings.identity.peer(),
             incarnation: settings.incarnation,
             counter: self.counter,
-            registration: settings.registered.now().complete(),
+            registration: registration.clone(),
             vector: (*self.vector).clone(),
         };
-        SignedStatement::sign(&statement, settings.lineage, &settings.identity)
+        let signed = SignedStatement::sign(&statement, settings.lineage, &settings.identity);
+        self.stated = Some((self.vector.clone(), registration, signed.clone()));
+        signed
     }
 
     /// Where something is complete by now, or no more, what peers were told is not true any more.
@@ -255,8 +270,31 @@ impl Confirmation {
         }
     }
 
-    fn send_soon(&mut self, about: PeerId, ctx: &mut Context<Self>) {
-        self.news.insert(about);
+    /// Passes on what a peer stated to all neighbours but the one that told us.
+    fn pass_on(&mut self, about: PeerId, from: PeerId, ctx: &mut Context<Self>) {
+        let mut anybody = false;
+        for peer in self.audience.iter().filter(|peer| **peer != from && **peer != about) {
+            self.news.entry(*peer).or_default().insert(about);
+            anybody = true;
+        }
+        // With one neighbour, which told us, nobody is left to be told.
+        if anybody {
+            self.send_soon(ctx);
+        }
+    }
+
+    /// Passes on all that is known to one neighbour.
+    fn tell_all_known(&mut self, peer: PeerId) {
+        let others = self.confirmations.signed().map(|(about, _)| *about).filter(|about| *about != peer);
+        self.news.entry(peer).or_default().extend(others);
+    }
+
+    fn send_own_soon(&mut self, ctx: &mut Context<Self>) {
+        self.own_news = true;
+        self.send_soon(ctx);
+    }
+
+    fn send_soon(&mut self, ctx: &mut Context<Self>) {
         if !self.gathering {
             self.gathering = true;
             ctx.run_later(GATHER, |actor, ctx| actor.send(ctx));
@@ -265,23 +303,30 @@ impl Confirmation {
 
     fn send(&mut self, ctx: &mut Context<Self>) {
         self.gathering = false;
-        let me = self.settings.identity.peer();
-        let news = std::mem::take(&mut self.news);
-        let mut own = None;
         for peer in self.audience.clone() {
             let mut statements = Vec::new();
             if self.waits_for_us(&peer) {
-                statements.push(own.get_or_insert_with(|| self.state()).clone());
+                statements.push(self.state());
                 self.told.insert(peer, self.vector.clone());
             }
-            let relayed =
-                self.confirmations.signed().filter(|(about, _)| news.contains(about) && **about != peer && **about != me);
-            statements.extend(relayed.map(|(_, signed)| signed.clone()).take(STATEMENTS_MAX));
+            statements.extend(self.next_news(&peer));
             self.tell(peer, statements, ctx);
         }
-        if news.contains(&me) && !self.all_told() {
+        if std::mem::take(&mut self.own_news) && !self.all_told() {
             self.tell_the_rest_later(ctx);
         }
+        if !self.news.is_empty() {
+            self.send_soon(ctx);
+        }
+    }
+
+    /// What a neighbour has yet to hear of others, as much as one message takes; the rest comes with the next one.
+    fn next_news(&mut self, peer: &PeerId) -> Vec<SignedStatement> {
+        let Some(mut now) = self.news.remove(peer) else { return Vec::new() };
+        if let Some(first_of_rest) = now.iter().nth(STATEMENTS_MAX).copied() {
+            self.news.insert(*peer, now.split_off(&first_of_rest));
+        }
+        self.confirmations.signed().filter(|(about, _)| now.contains(about)).map(|(_, signed)| signed.clone()).collect()
     }
 
     /// Whether a peer may lack something that we have, and does not know that we have it.
@@ -309,15 +354,16 @@ impl Confirmation {
         if rest.is_empty() {
             return;
         }
-        let own = self.state();
         for peer in rest {
             self.told.insert(peer, self.vector.clone());
-            let mut statements = vec![own.clone()];
             if missed.contains(&peer) {
-                let relayed = self.confirmations.signed().filter(|(about, _)| **about != peer);
-                statements.extend(relayed.map(|(_, signed)| signed.clone()).take(STATEMENTS_MAX));
+                self.tell_all_known(peer);
             }
+            let statements = std::iter::once(self.state()).chain(self.next_news(&peer)).collect();
             self.tell(peer, statements, ctx);
+        }
+        if !self.news.is_empty() {
+            self.send_soon(ctx);
         }
     }
 
@@ -368,7 +414,7 @@ impl Handler<Told> for Confirmation {
             // What was stated so far was stated under another registration.
             self.told.clear();
         }
-        self.send_soon(self.settings.identity.peer(), ctx);
+        self.send_own_soon(ctx);
     }
 }
 
@@ -389,14 +435,10 @@ impl Handler<Stated> for Confirmation {
     fn handle(&mut self, Stated { from, statement, signed }: Stated, ctx: &mut Context<Self>) {
         let about = statement.peer;
         let own = about == self.settings.identity.peer();
-        // With one neighbour, which told us, nobody is left to be told.
-        let others = self.audience.iter().any(|peer| *peer != from && *peer != about);
         if !own && self.confirmations.insert(&from, statement, signed) {
             self.settings.counters.measures.stated();
             self.answer_waiting();
-            if others {
-                self.send_soon(about, ctx);
-            }
+            self.pass_on(about, from, ctx);
         }
     }
 }
@@ -469,14 +511,14 @@ impl Handler<Audience> for Confirmation {
                 self.audience.insert(peer);
                 // Also when it was here all the time: its dataset may have been rebuilt since.
                 self.told.remove(&peer);
-                let known: Vec<_> = self.confirmations.signed().map(|(about, _)| *about).collect();
-                known.into_iter().for_each(|about| self.send_soon(about, ctx));
-                self.send_soon(self.settings.identity.peer(), ctx);
+                self.tell_all_known(peer);
+                self.send_own_soon(ctx);
             }
             Audience::Left(peer) => {
                 self.audience.remove(&peer);
                 self.told.remove(&peer);
                 self.missed.remove(&peer);
+                self.news.remove(&peer);
             }
         }
     }

@@ -134,7 +134,7 @@ fn one(options: &Options, loud: bool) -> Result<Report, String> {
     let of_run = options.clone();
     let run = move || {
         let progress = told.clone();
-        let report = world::run(&of_run, loud, move |share| drop(progress.send(Err((share * 1_000.0) as u64))));
+        let report = world::run(&of_run, loud, move |share| drop(progress.send(Err(share))));
         drop(told.send(Ok(Box::new(report))));
     };
     std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run).map_err(|error| error.to_string())?;

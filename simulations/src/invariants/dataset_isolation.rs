@@ -32,7 +32,10 @@ impl Invariant for DatasetIsolation {
     fn message(&mut self, message: &Message<'_>) -> Result<(), String> {
         let inside = workload::datasets_in(message.bytes);
         if inside.len() > 1 {
-            return Err(format!("a {} from node {} to {} has values of datasets {inside:?}", message.kind, message.from, message.to));
+            return Err(format!(
+                "a {} from node {} to {} has values of datasets {inside:?}",
+                message.kind, message.from, message.to
+            ));
         }
         Ok(())
     }

@@ -19,7 +19,8 @@ impl Invariant for SkewBound {
 
     fn look(&mut self, replica: &Replica<'_>) -> Result<(), String> {
         let most = replica.highest_clock + u64::try_from(MAX_CLOCK_SKEW.as_millis()).unwrap_or(u64::MAX);
-        let ahead = replica.commits.iter().find(|(id, commit)| id.line.peer != replica.peer && commit.header().hlc.millis() > most);
+        let ahead =
+            replica.commits.iter().find(|(id, commit)| id.line.peer != replica.peer && commit.header().hlc.millis() > most);
         match ahead {
             Some((id, commit)) => {
                 let by = commit.header().hlc.millis() - replica.highest_clock;

@@ -34,6 +34,12 @@ impl World {
             Kind::Partition | Kind::OneWay | Kind::Bridge | Kind::Ring => self.cut(&fault, true),
             Kind::Clog | Kind::BadLink | Kind::GossipLost | Kind::RequestsLost => self.spoil_links(&fault, node),
             Kind::Kill => self.kill(node, fault.choice % 2 == 1),
+            Kind::KillAtAwait => {
+                if let Some(life) = &self.nodes[node].life {
+                    life.dies_in(fault.choice % 300);
+                    self.after(Duration::from_millis(20), Action::Bury { node, tries: 0 });
+                }
+            }
             Kind::KillInWrite => {
                 self.nodes[node].disk.ail(|ailments| ailments.dies_in = Some(fault.choice % 60));
                 self.after(Duration::from_millis(20), Action::Bury { node, tries: 0 });
@@ -73,7 +79,7 @@ impl World {
         match fault.kind {
             Kind::Partition | Kind::OneWay | Kind::Bridge | Kind::Ring => self.cut(&fault, false),
             Kind::Clog | Kind::BadLink | Kind::GossipLost | Kind::RequestsLost => self.mend_links(&fault, node),
-            Kind::Kill | Kind::KillInWrite | Kind::RestartLoop => self.start(node),
+            Kind::Kill | Kind::KillAtAwait | Kind::KillInWrite | Kind::RestartLoop => self.start(node),
             Kind::Pause => {
                 if let Some(life) = &self.nodes[node].life {
                     life.stop(false);
@@ -199,7 +205,15 @@ impl World {
                 Kind::Clog => link.clogged = false,
                 Kind::GossipLost => link.gossip_lost = well.gossip_lost,
                 Kind::RequestsLost => link.requests_lost = 0.0,
-                _ => *link = Link { cut: link.cut, clogged: link.clogged, gossip_lost: link.gossip_lost, requests_lost: link.requests_lost, ..Link::default() },
+                _ => {
+                    *link = Link {
+                        cut: link.cut,
+                        clogged: link.clogged,
+                        gossip_lost: link.gossip_lost,
+                        requests_lost: link.requests_lost,
+                        ..Link::default()
+                    }
+                }
             });
         }
     }
@@ -293,9 +307,10 @@ impl World {
             return;
         }
         disk.crash(&data_dir);
+        let now_ms = self.now_ms();
         for dataset in 0..self.plans.len() {
             let lost = self.excuses.lost.entry((node, dataset)).or_default();
-            *lost = (*lost).max(self.started.elapsed().as_millis() as u64);
+            *lost = (*lost).max(now_ms);
         }
         self.excuses.cloned.insert(self.nodes[node].identity.peer());
         let there = &mut self.nodes[node];
@@ -314,7 +329,8 @@ impl World {
         let original = &self.nodes[node];
         self.excuses.cloned.insert(original.identity.peer());
         let (identity, datasets) = (original.identity.clone(), original.datasets.clone());
-        let dials: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != node && !self.gone.contains(other)).take(2).collect();
+        let dials: Vec<usize> =
+            (0..self.nodes.len()).filter(|other| *other != node && !self.gone.contains(other)).take(2).collect();
         let index = self.network.add(identity.peer(), &dials);
         let copy = self.add_node(identity);
         debug_assert_eq!(index, copy);
@@ -334,7 +350,8 @@ impl World {
 
     /// Where nodes came, went, or took to other collections, all that are left dial each other: what one of them lacks another has.
     fn mesh(&self) {
-        let moved = [Kind::Registration, Kind::Leave, Kind::Join, Kind::Clone].iter().any(|kind| self.options.faults.contains_key(kind));
+        let moved =
+            [Kind::Registration, Kind::Leave, Kind::Join, Kind::Clone].iter().any(|kind| self.options.faults.contains_key(kind));
         let there: Vec<usize> = (0..self.nodes.len()).filter(|node| moved && !self.gone.contains(node)).collect();
         for (n, one) in there.iter().enumerate() {
             for other in &there[n + 1..] {
@@ -368,7 +385,8 @@ impl World {
 
     /// The neighbours of a node that left dial each other, so that all that stay reach each other.
     fn bridge_over(&mut self, node: usize) {
-        let neighbours: Vec<usize> = self.network.neighbours(node).into_iter().filter(|other| !self.gone.contains(other)).collect();
+        let neighbours: Vec<usize> =
+            self.network.neighbours(node).into_iter().filter(|other| !self.gone.contains(other)).collect();
         for pair in neighbours.windows(2) {
             self.network.dials(pair[0], pair[1]);
         }
@@ -386,7 +404,7 @@ impl World {
         let dataset = usize::try_from(fault.dataset).unwrap_or(0) % self.plans.len();
         let (id, collection) = (self.plans[dataset].id.clone(), workload::collection(workload::SOMETIMES));
         let Some(life) = &self.nodes[node].life else { return };
-        let (handle, registers) = (life.handle.clone(), fault.choice % 2 == 0);
+        let (handle, registers) = (life.handle.clone(), fault.choice.is_multiple_of(2));
         drop(life.run(async move {
             // Refused while the dataset is down: an operator would try again.
             let _ = if registers { handle.register(&id, &collection).await } else { handle.unregister(&id, &collection).await };
@@ -414,7 +432,7 @@ impl World {
 
     fn spoil_clock(&mut self, fault: &Fault, node: usize) {
         let clock = &self.nodes[node].clock;
-        let sign = if fault.choice % 2 == 0 { 1 } else { -1 };
+        let sign = if fault.choice.is_multiple_of(2) { 1 } else { -1 };
         let amount = i64::try_from(fault.choice / 2 % 120).unwrap_or(0);
         match fault.kind {
             Kind::ClockDrift => clock.drift(sign * (amount + 1) * 500),

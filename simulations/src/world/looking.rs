@@ -153,7 +153,8 @@ impl World {
         let commits = (0..self.plans.len())
             .map(|dataset| {
                 let all = self.union(dataset).len();
-                let held = self.up().into_iter().filter_map(|node| self.seen.get(&(node, dataset)).map(|seen| seen.commits.len()));
+                let held =
+                    self.up().into_iter().filter_map(|node| self.seen.get(&(node, dataset)).map(|seen| seen.commits.len()));
                 held.min().map_or(0, |least| all.saturating_sub(least) as u64)
             })
             .collect();

@@ -8,7 +8,7 @@ use anabranch_actors::dataset::supervisor::Gate;
 use anabranch_protocol::id::{PeerId, WriterId};
 use tokio::time::Instant;
 
-use super::World;
+use super::{FIRST_PHASE, World};
 use crate::invariants::{Settled, Violation};
 use crate::node::MAX_CLOCK_SKEW;
 
@@ -29,7 +29,7 @@ impl World {
         let mut unsettled = self.difference();
         while began.elapsed() < limit && self.violated().is_empty() {
             tokio::time::sleep(LOOK_EVERY).await;
-            (self.observer)(0.8 + 0.2 * began.elapsed().as_secs_f64() / limit.as_secs_f64());
+            (self.observer)(FIRST_PHASE + (1_000 - FIRST_PHASE) * began.elapsed().as_secs() / limit.as_secs().max(1));
             self.bury_all();
             self.look_at_all();
             unsettled = self.difference();
@@ -109,15 +109,19 @@ impl World {
     fn gate(&self, node: usize, dataset: usize) -> String {
         let life = self.nodes[node].life.as_ref();
         let handle = life.and_then(|life| life.handle.actors(&self.plans[dataset].id).ok());
-        handle.map_or_else(|| "the node is down".to_owned(), |handle| match &*handle.gate().borrow() {
-            Gate::Down { state, reason, .. } => format!("{}: {reason}", state.as_str()),
-            Gate::Idle | Gate::Opening | Gate::Running(_) => "it is being opened".to_owned(),
-        })
+        handle.map_or_else(
+            || "the node is down".to_owned(),
+            |handle| match &*handle.gate().borrow() {
+                Gate::Down { state, reason, .. } => format!("{}: {reason}", state.as_str()),
+                Gate::Idle | Gate::Opening | Gate::Running(_) => "it is being opened".to_owned(),
+            },
+        )
     }
 
     /// The newest commit of each line, without those that wait for clocks.
     fn heads(&self, node: usize, dataset: usize) -> BTreeMap<WriterId, u64> {
-        let most = crate::clock::BEGINNING + self.now_ms() + self.skipped_ms + MAX_CLOCK_SKEW.as_millis() as u64;
+        let skew = u64::try_from(MAX_CLOCK_SKEW.as_millis()).unwrap_or(u64::MAX);
+        let most = crate::clock::BEGINNING + self.now_ms() + self.skipped_ms + skew;
         let mut heads = BTreeMap::new();
         let mut waits = BTreeSet::new();
         for (id, commit) in self.seen.get(&(node, dataset)).into_iter().flat_map(|seen| &seen.commits) {
@@ -144,7 +148,9 @@ impl World {
                     let (ours, theirs) = (a.fold.documents(collection), b.fold.documents(collection));
                     if ours != theirs || a.fold.records(collection) != b.fold.records(collection) {
                         let name = &self.names[dataset];
-                        return Some(format!("dataset {name} collection {collection}: nodes {one} and {other} have the same commits and differ"));
+                        return Some(format!(
+                            "dataset {name} collection {collection}: nodes {one} and {other} have the same commits and differ"
+                        ));
                     }
                 }
             }

@@ -10,6 +10,7 @@ use anabranch_protocol::wire::Kind;
 
 use super::*;
 use crate::api::ListQuery;
+use crate::runtime::Runtime;
 use crate::store::{FaultEngine, FaultPlan, SledEngine};
 
 const RIGHT: WallClock = WallClock(1_790_000_000_000);
@@ -50,7 +51,7 @@ impl Site {
         for (n, now) in (0..8).map(|n: u32| (n, if n < 4 { RIGHT } else { WallClock(RIGHT.0 + YEAR) })) {
             let op = Op::Put { key: Key::new(&format!("k{n}")).unwrap(), value: Value::Text("x".repeat(9_000)).encode() };
             let request = WriteRequest::new(vec![WriteOp { collection: orders(), op }]);
-            ledger.write(now, &[request], &mut fill_random).unwrap();
+            ledger.write(now, &[request], &mut |bytes| Runtime::Threads.fill_random(bytes)).unwrap();
         }
         ledger.settle().unwrap();
         drop(ledger);
@@ -59,12 +60,15 @@ impl Site {
 
     fn open(&self) -> Ledger {
         finish_before_open(&self.asides).unwrap();
-        Ledger::open(&*self.engine, self.asides.directory(), 1 << 20, settings(), &mut fill_random).unwrap()
+        Ledger::open(&*self.engine, self.asides.directory(), 1 << 20, settings(), &mut |bytes| {
+            Runtime::Threads.fill_random(bytes)
+        })
+        .unwrap()
     }
 
     fn rebuilder(&self) -> Rebuilder {
         Rebuilder {
-            runtime: crate::runtime::Runtime::Threads,
+            runtime: Runtime::Threads,
             engine: self.engine.clone(),
             asides: self.asides.clone(),
             cache_bytes: 1 << 20,
