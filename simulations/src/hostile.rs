@@ -12,7 +12,8 @@ use anabranch_protocol::plan::Want;
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::vector::{Head, VersionVector};
 use anabranch_protocol::wire::{
-    Announce, Confirm, DatasetHello, Heads, HeadsReply, Hello, HelloReply, Kind, Page, Pull, Push, Request, Response, Round, VERSION,
+    Announce, Confirm, DatasetHello, Heads, HeadsReply, Hello, HelloReply, Kind, Page, Pull, Push, Request, Response, Round,
+    VERSION,
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::mpsc;

@@ -19,7 +19,8 @@ impl Invariant for StampedAfter {
 
     fn look(&mut self, replica: &Replica<'_>) -> Result<(), String> {
         let lost = replica.excuses.lost.get(&(replica.node, replica.dataset)).copied();
-        let here = replica.history.iter().filter(|operation| operation.node == replica.node && operation.dataset == replica.dataset);
+        let here =
+            replica.history.iter().filter(|operation| operation.node == replica.node && operation.dataset == replica.dataset);
         for operation in here.filter(|operation| lost.is_none_or(|at| operation.at_ms > at)) {
             let (Some(saw), Outcome::Acked { stamp: Some(stamp), .. }) = (operation.saw, &operation.outcome) else { continue };
             // A write of a collection that does not replicate has a writer of its own, and the same clock.

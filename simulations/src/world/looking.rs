@@ -65,7 +65,8 @@ impl World {
         let running = there.running(&self.plans[operation.dataset].id)?;
         let mut flips = 0;
         there.disk.ail(|ailments| flips = std::mem::take(&mut ailments.flips));
-        let shown = |(at, key, _): &(Collection, Option<Key>, _)| running.view.get(at, key.as_ref()?).ok()?.map(|shown| shown.stamp);
+        let shown =
+            |(at, key, _): &(Collection, Option<Key>, _)| running.view.get(at, key.as_ref()?).ok()?.map(|shown| shown.stamp);
         let newest = operation.writes.iter().filter_map(shown).max();
         there.disk.ail(|ailments| ailments.flips = flips);
         newest
