@@ -108,10 +108,10 @@ planted! {
     an_acknowledgement_before_the_barrier: AckBeforeFlush in "crashes", 30 s, 4 seeds, by ["acked-durable", "no-regress", "confirmed-is-durable"];
     a_mark_ahead_of_its_rows: MarkAhead in "crashes" [(KillInWrite, 12.0)], 30 s, 8 seeds, by ["acked-durable", "no-regress", "state-is-fold", "fault-isolation"];
     a_log_that_is_not_redone: SkipRedo in "crashes", 30 s, 4 seeds, by ["acked-durable", "no-regress", "confirmed-is-durable"];
-    a_gap_that_is_accepted: AcceptGap in "hostile" [(Hostile, 4.0)], 30 s, 6 seeds, by ["contiguous-prefix", "acked-durable", "confirmed-is-durable"];
-    a_fork_that_is_accepted: AcceptFork in "hostile" [(Hostile, 4.0)], 30 s, 6 seeds, by ["contiguous-prefix"];
-    a_signature_that_nobody_checks: SkipSignature in "hostile" [(Hostile, 4.0)], 30 s, 6 seeds, by ["authorised"];
-    a_commit_of_another_dataset: AnyDataset in "hostile" [(Hostile, 4.0)], 30 s, 6 seeds, by ["dataset-isolation"];
+    a_gap_that_is_accepted: AcceptGap in "hostile" [(Hostile, 4.0)], 30 s, 16 seeds, by ["contiguous-prefix", "acked-durable", "confirmed-is-durable"];
+    a_fork_that_is_accepted: AcceptFork in "hostile" [(Hostile, 4.0)], 30 s, 16 seeds, by ["contiguous-prefix"];
+    a_signature_that_nobody_checks: SkipSignature in "hostile" [(Hostile, 4.0)], 30 s, 16 seeds, by ["authorised"];
+    a_commit_of_another_dataset: AnyDataset in "hostile" [(Hostile, 4.0)], 30 s, 16 seeds, by ["dataset-isolation"];
     a_clock_that_hears_nothing: SkipReceiveClock in "clocks", 30 s, 4 seeds, by ["stamped-after"];
     a_stamp_from_the_far_future: SkipSkewBound in "clocks" [(ClockAhead, 2.0)], 30 s, 4 seeds, by ["skew-bound"];
     half_a_commit: HalfACommit in "default", 30 s, 2 seeds, by ["state-is-fold", "whole-batches"];
@@ -125,7 +125,7 @@ planted! {
     a_receipt_for_what_was_not_delivered: ReceiptTooSoon in "partitions", 30 s, 4 seeds, by ["confirmed-is-durable"];
     nobody_pulls: NeverPull in "default", 30 s, 2 seeds, by ["convergence"];
     a_peer_that_is_given_up: GiveUp in "links" [(RequestsLost, 6.0)], 30 s, 6 seeds, by ["convergence"];
-    what_is_lost_is_lost: SayOnce in "links" [(RequestsLost, 30.0), (GossipLost, 30.0), (Clog, 0.0), (BadLink, 0.0)] with 2 nodes, 20 s, 30 seeds, by ["convergence"];
+    what_is_lost_is_lost: SayOnce in "links" [(RequestsLost, 30.0), (GossipLost, 30.0), (Clog, 0.0), (BadLink, 0.0)] with 2 nodes, 20 s, 40 seeds, by ["convergence"];
     a_panic_that_spreads: SpreadPanics in "panics", 30 s, 2 seeds, by ["fault-isolation"];
     damage_that_is_served: SkipChecksums in "rot" [(BitFlip, 30.0)], 30 s, 10 seeds, by ["state-is-fold", "authorised", "contiguous-prefix", "acked-durable"];
 }
