@@ -40,7 +40,13 @@ pub fn all() -> Vec<Options> {
         named(
             "crashes",
             "processes die at every point",
-            &[(Kind::Kill, 2.0), (Kind::KillInWrite, 4.0), (Kind::RestartLoop, 0.6), (Kind::Pause, 1.0)],
+            &[
+                (Kind::Kill, 2.0),
+                (Kind::KillAtAwait, 3.0),
+                (Kind::KillInWrite, 4.0),
+                (Kind::RestartLoop, 0.6),
+                (Kind::Pause, 1.0),
+            ],
         ),
         named("panics", "actors panic and are rebuilt", &[(Kind::Panic, 6.0), (Kind::SupervisorStorm, 0.6), (Kind::Kill, 0.3)]),
         named(

@@ -35,7 +35,7 @@ use crate::trace::Trace;
 use crate::workload;
 
 /// What came of a run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// What it was made of.
     pub options: Options,

@@ -23,7 +23,7 @@ const AWAY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How far ahead a clock is that is far ahead.
 const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// Appends in one step of a flood, and between two steps.
-const FLOOD_STEP: (u32, Duration) = (20, Duration::from_millis(100));
+const FLOOD_STEP: (u32, Duration) = (6, Duration::from_millis(100));
 
 impl World {
     pub(crate) fn begin(&mut self, number: usize) {

@@ -10,7 +10,6 @@ use anabranch_protocol::vector::VersionVector;
 
 use super::Dataset;
 use crate::scale::message::{Body, Stated, Statements};
-use crate::scale::node_set::NodeSet;
 use crate::scale::outside::{LINEAGE, Outside, Timer};
 
 /// Statements are gathered this long before they are sent, microseconds.
@@ -29,7 +28,11 @@ pub(super) struct Confirming {
     known: Vec<Option<Rc<Stated>>>,
     audience: BTreeSet<u32>,
     told: BTreeMap<u32, Rc<VersionVector>>,
-    news: NodeSet,
+    /// Whose statements each neighbour has yet to hear.
+    news: BTreeMap<u32, BTreeSet<u32>>,
+    own_news: bool,
+    /// Our newest statement, for as long as it says what is.
+    stated: Option<Rc<Stated>>,
     gathering: bool,
     unhurried: bool,
 }
@@ -42,7 +45,9 @@ impl Confirming {
             known: Vec::new(),
             audience: BTreeSet::new(),
             told: BTreeMap::new(),
-            news: NodeSet::default(),
+            news: BTreeMap::new(),
+            own_news: false,
+            stated: None,
             gathering: false,
             unhurried: false,
         }
@@ -56,6 +61,15 @@ impl Confirming {
 
     fn of(&self, node: u32) -> Option<&Rc<Stated>> {
         self.known.get(node as usize).and_then(Option::as_ref)
+    }
+
+    /// What a neighbour has yet to hear, as much as one message takes.
+    fn next_news(&mut self, peer: u32) -> Rc<[Rc<Stated>]> {
+        let Some(mut now) = self.news.remove(&peer) else { return Rc::new([]) };
+        if let Some(first_of_rest) = now.iter().nth(STATEMENTS_MAX).copied() {
+            self.news.insert(peer, now.split_off(&first_of_rest));
+        }
+        now.into_iter().filter_map(|about| self.of(about).cloned()).collect()
     }
 
     /// Takes a verified statement in; whether it is news.
@@ -75,24 +89,24 @@ impl Dataset {
         self.confirming.audience.insert(peer);
         self.confirming.told.remove(&peer);
         let Confirming { known, news, .. } = &mut self.confirming;
-        known.iter().flatten().for_each(|stated| {
-            news.insert(stated.about);
-        });
+        let others = known.iter().flatten().map(|stated| stated.about).filter(|about| *about != peer);
+        news.entry(peer).or_default().extend(others);
         self.state_soon(outside);
     }
 
     pub(super) fn audience_left(&mut self, peer: u32) {
         self.confirming.audience.remove(&peer);
         self.confirming.told.remove(&peer);
+        self.confirming.news.remove(&peer);
     }
 
     /// What is here changed.
     pub(super) fn state_soon(&mut self, outside: &mut Outside) {
-        self.send_soon(self.me, outside);
+        self.confirming.own_news = true;
+        self.send_soon(outside);
     }
 
-    fn send_soon(&mut self, about: u32, outside: &mut Outside) {
-        self.confirming.news.insert(about);
+    fn send_soon(&mut self, outside: &mut Outside) {
         if !self.confirming.gathering && outside.roster.rules.state {
             self.confirming.gathering = true;
             outside.later(GATHER, Timer::Gathered(self.index));
@@ -107,9 +121,17 @@ impl Dataset {
             return;
         }
         assert!(stated.holds(&self.id, LINEAGE), "statements of honest peers");
-        let others = self.confirming.audience.iter().any(|peer| *peer != from && *peer != about);
-        if about != self.me && self.confirming.insert(from, stated, outside) && others {
-            self.send_soon(about, outside);
+        if about == self.me || !self.confirming.insert(from, stated, outside) {
+            return;
+        }
+        let Confirming { audience, news, .. } = &mut self.confirming;
+        let mut anybody = false;
+        for peer in audience.iter().filter(|peer| **peer != from && **peer != about) {
+            news.entry(*peer).or_default().insert(about);
+            anybody = true;
+        }
+        if anybody {
+            self.send_soon(outside);
         }
     }
 
@@ -120,6 +142,9 @@ impl Dataset {
     }
 
     fn state(&mut self, outside: &Outside) -> Rc<Stated> {
+        if let Some(stated) = self.confirming.stated.as_ref().filter(|stated| stated.digest == self.digest) {
+            return stated.clone();
+        }
         self.confirming.counter = (self.confirming.counter + 1).max(outside.wall().0 << 8);
         let identity = &outside.roster.identities[self.me as usize];
         let statement = Statement {
@@ -131,32 +156,32 @@ impl Dataset {
             vector: (*self.vector).clone(),
         };
         let signed = SignedStatement::sign(&statement, LINEAGE, identity);
-        Stated::new(self.me, statement, self.digest, signed)
+        let stated = Stated::new(self.me, statement, self.digest, signed);
+        self.confirming.stated = Some(stated.clone());
+        stated
     }
 
     /// Statements were gathered: they are sent.
     pub fn send_gathered(&mut self, outside: &mut Outside) {
         self.confirming.gathering = false;
-        let news = std::mem::take(&mut self.confirming.news);
-        let known = &self.confirming;
-        let fresh = news.iter().filter(|about| *about != self.me).filter_map(|about| known.of(about).cloned());
-        // One more than a peer gets: the one about itself is left out.
-        let relayed: Rc<[Rc<Stated>]> = fresh.take(STATEMENTS_MAX + 1).collect();
-        let mut own = None;
         for peer in self.confirming.audience.clone() {
             let mut mine = None;
             if self.waits_for_us(peer) {
-                mine = Some(own.get_or_insert_with(|| self.state(outside)).clone());
+                mine = Some(self.state(outside));
                 self.confirming.told.insert(peer, self.vector.clone());
             }
+            let relayed = self.confirming.next_news(peer);
             let statements = Statements::for_peer(peer, mine, &relayed, STATEMENTS_MAX);
             if !statements.is_empty() {
                 outside.tell(peer, self.index, Body::Confirm(statements));
             }
         }
-        if news.contains(self.me) && self.untold().next().is_some() && !self.confirming.unhurried {
+        if std::mem::take(&mut self.confirming.own_news) && self.untold().next().is_some() && !self.confirming.unhurried {
             self.confirming.unhurried = true;
             outside.later(UNHURRIED, Timer::Unhurried(self.index));
+        }
+        if !self.confirming.news.is_empty() {
+            self.send_soon(outside);
         }
     }
 
