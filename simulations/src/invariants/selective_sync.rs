@@ -49,8 +49,8 @@ impl Invariant for SelectiveSync {
         }
         if self.greeted.contains(&to) && workload::has_notes(message.bytes) {
             let inside = workload::datasets_in(message.bytes);
-            let names = inside.iter().filter_map(|dataset| message.datasets.get(usize::try_from(*dataset).ok()?));
-            if let Some(name) = names.into_iter().find(|name| !self.registered.contains(&(to, (*name).clone()))) {
+            let mut names = inside.iter().filter_map(|dataset| message.datasets.get(usize::try_from(*dataset).ok()?));
+            if let Some(name) = names.find(|name| !self.registered.contains(&(to, (*name).clone()))) {
                 return Err(format!(
                     "a {kind} from node {from} to {to} has documents of dataset {name} in it that node {to} never registered"
                 ));
