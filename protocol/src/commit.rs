@@ -89,6 +89,10 @@ impl Identity {
 /// Whether `signature` is `peer`'s over `hash`, by the strict rules (no small-order keys, no malleable encodings).
 #[must_use]
 pub fn signature_holds(peer: &PeerId, hash: &Hash, signature: &Signature) -> bool {
+    #[cfg(feature = "planted")]
+    if crate::planted::is(crate::planted::Bug::SkipSignature) {
+        return true;
+    }
     let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
     VerifyingKey::from_bytes(&peer.0).is_ok_and(|key| key.verify_strict(&hash.0, &signature).is_ok())
 }

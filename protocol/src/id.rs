@@ -415,6 +415,8 @@ impl Collection {
     pub fn tag(&self, dataset: &DatasetId, lineage: Lineage) -> Tag {
         let mut hasher = blake3::Hasher::new_derive_key("anabranch 1 collection tag");
         hasher.update(&lineage.0);
+        #[cfg(feature = "planted")]
+        let dataset = if crate::planted::is(crate::planted::Bug::AnyDataset) { &DatasetId::primary() } else { dataset };
         hasher.update(&(dataset.as_str().len() as u64).to_le_bytes());
         hasher.update(dataset.as_str().as_bytes());
         hasher.update(self.0.as_bytes());

@@ -30,6 +30,9 @@ pub mod invite;
 pub mod limits;
 pub mod network_key;
 pub mod plan;
+#[cfg(feature = "planted")]
+#[doc(hidden)]
+pub mod planted;
 pub mod registration;
 pub mod replica;
 pub mod round;

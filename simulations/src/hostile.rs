@@ -12,7 +12,8 @@ use anabranch_protocol::plan::Want;
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::vector::{Head, VersionVector};
 use anabranch_protocol::wire::{
-    Announce, Confirm, DatasetHello, Heads, HeadsReply, Hello, HelloReply, Page, Pull, Push, Request, Response, Round, VERSION,
+    Announce, Confirm, DatasetHello, Heads, HeadsReply, Hello, HelloReply, Kind, Page, Pull, Push, Request, Response, Round,
+    VERSION,
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::mpsc;
@@ -195,6 +196,9 @@ impl Hostile {
     }
 
     fn bad_frames(&mut self, dataset: usize) -> Vec<ByteBuf> {
+        if self.rng.below(6) == 0 && self.plans[dataset].kind == Kind::Documents {
+            return self.forked_frames(dataset).into_iter().map(ByteBuf::from).collect();
+        }
         let count = 1 + self.rng.below(4);
         (0..count).map(|_| ByteBuf::from(self.bad_frame(dataset))).collect()
     }
@@ -227,10 +231,30 @@ impl Hostile {
         }
     }
 
+    /// The first commit of a line of its own, and a second one that follows another first one. They delete what nobody has, so
+    /// that the first, which is as good as anybody's, shows nothing.
+    fn forked_frames(&mut self, dataset: usize) -> Vec<Vec<u8>> {
+        let mut epoch = Epoch([0; 16]);
+        self.rng.fill(&mut epoch.0);
+        let nothing = Change::Delete { key: Key::new("forged").expect("a key") };
+        let first = self.draft(dataset, epoch, (1, Hash::ZERO), Salt([4; 16]), nothing.clone());
+        let other = self.draft(dataset, epoch, (1, Hash::ZERO), Salt([5; 16]), nothing.clone());
+        let second = self.draft(dataset, epoch, (2, other.hash()), Salt([4; 16]), nothing);
+        vec![first.to_bytes(), second.to_bytes()]
+    }
+
     fn own_frame(&mut self, dataset: usize, seq: u64) -> Vec<u8> {
         let mut epoch = Epoch([0; 16]);
         self.rng.fill(&mut epoch.0);
-        self.draft(dataset, epoch, seq).to_bytes()
+        let value = workload::value(u64::MAX >> 1, dataset, "", 4);
+        let change = if self.plans[dataset].kind == Kind::Append {
+            Change::Append { value }
+        } else {
+            Change::Put { key: Key::new("forged").expect("a key"), value }
+        };
+        // The first commit, and it alone, follows nothing: a frame that breaks that rule is not looked at any further.
+        let previous = if seq == 1 { Hash::ZERO } else { Hash([1; 32]) };
+        self.draft(dataset, epoch, (seq, previous), Salt([4; 16]), change).to_bytes()
     }
 
     /// Signed by this peer, in the name of the victim.
@@ -245,24 +269,17 @@ impl Hostile {
         forged
     }
 
-    fn draft(&mut self, dataset: usize, epoch: Epoch, seq: u64) -> Commit {
-        let plan = &self.plans[dataset];
-        let value = workload::value(u64::MAX >> 1, dataset, false, 4);
-        let change = if plan.kind == anabranch_protocol::wire::Kind::Append {
-            Change::Append { value }
-        } else {
-            Change::Put { key: Key::new("forged").expect("a key"), value }
-        };
+    fn draft(&self, dataset: usize, epoch: Epoch, (seq, previous): (u64, Hash), salt: Salt, change: Change) -> Commit {
         let entries = vec![Entry { index: 0, change }];
         let draft = Draft {
-            dataset: &plan.id,
+            dataset: &self.plans[dataset].id,
             lineage: LINEAGE,
             epoch,
             seq,
-            previous: Hash([1; 32]),
+            previous,
             parent: None,
-            hlc: Hlc::at(WallClock(crate::clock::BEGINNING + 60_000)),
-            sections: vec![(workload::collection(workload::SHARED[1]), Salt([4; 16]), entries)],
+            hlc: Hlc::at(WallClock(crate::clock::BEGINNING + 60_000 + seq)),
+            sections: vec![(workload::collection(workload::SHARED[1]), salt, entries)],
         };
         draft.seal(&self.identity)
     }

@@ -15,6 +15,7 @@ mod fault_isolation;
 mod no_regress;
 mod selective_sync;
 mod skew_bound;
+mod stamped_after;
 mod state_is_fold;
 mod whole_batches;
 
@@ -74,8 +75,9 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(whole_batches::WholeBatches),
         Box::new(exactly_once::ExactlyOnce),
         Box::new(dataset_isolation::DatasetIsolation),
-        Box::new(selective_sync::SelectiveSync),
+        Box::new(selective_sync::SelectiveSync::default()),
         Box::new(authorised::Authorised),
+        Box::new(stamped_after::StampedAfter),
         Box::new(skew_bound::SkewBound),
         Box::new(bounded_queues::BoundedQueues),
         Box::new(fault_isolation::FaultIsolation),

@@ -30,6 +30,8 @@ pub struct Operation {
     pub batch: bool,
     /// Whether it replicates from the node that was asked.
     pub replicates: bool,
+    /// The newest stamp that the node showed, when it was asked, of what is written.
+    pub saw: Option<Stamp>,
     /// What was answered.
     pub outcome: Outcome,
 }
@@ -43,6 +45,8 @@ pub enum Outcome {
     Acked {
         /// Which commit; none where it stayed local.
         token: Option<Token>,
+        /// The stamp of the last thing that it wrote; none where there was nothing to do.
+        stamp: Option<Stamp>,
         /// Who else said to have it.
         confirmed_by: Vec<PeerId>,
     },

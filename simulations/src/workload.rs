@@ -19,6 +19,7 @@ use crate::rng::Rng;
 const DATASET_MARK: &str = "dataset-mark-";
 const WRITE_MARK: &str = "write-";
 const SECRET_MARK: &str = "never-leaves-this-node";
+const SOMETIMES_MARK: &str = "only-where-registered";
 const TWIN: &str = "twin-";
 /// How long a client waits for a receipt.
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(10);
@@ -66,11 +67,19 @@ pub fn marks(number: u64, dataset: usize) -> String {
     format!("{WRITE_MARK}{number};{DATASET_MARK}{dataset};")
 }
 
-/// A value of a write.
+/// What values in a collection are marked with that is not registered everywhere.
+fn mark_of(collection: &str) -> &'static str {
+    match collection {
+        LOCAL => SECRET_MARK,
+        SOMETIMES => SOMETIMES_MARK,
+        _ => "",
+    }
+}
+
+/// A value of a write, with a further mark.
 #[must_use]
-pub fn value(number: u64, dataset: usize, secret: bool, padding: usize) -> Vec<u8> {
-    let secret = if secret { SECRET_MARK } else { "" };
-    let text = format!("\"{}{secret}{}\"", marks(number, dataset), "x".repeat(padding));
+pub fn value(number: u64, dataset: usize, mark: &str, padding: usize) -> Vec<u8> {
+    let text = format!("\"{}{mark}{}\"", marks(number, dataset), "x".repeat(padding));
     Value::from_json(text.as_bytes()).expect("a JSON string").encode()
 }
 
@@ -86,6 +95,7 @@ pub fn draw(number: u64, (dataset, kind): (usize, Kind), keys: u64, rng: &mut Rn
         keyed: false,
         batch: false,
         replicates: true,
+        saw: None,
         outcome: Outcome::Unknown,
     };
     let ack = if rng.chance(0.1) { 1 } else { 0 };
@@ -95,7 +105,7 @@ pub fn draw(number: u64, (dataset, kind): (usize, Kind), keys: u64, rng: &mut Rn
     let names = [SHARED[0], SHARED[1], SHARED[1], SOMETIMES, LOCAL];
     let name = *rng.pick(&names);
     let (at, local) = (collection(name), name == LOCAL);
-    let text = value(number, dataset, local, rng.below(60));
+    let text = value(number, dataset, mark_of(name), rng.below(60));
     let mut operation = Operation { replicates: !local, ..blank };
     let mut ops = Vec::new();
     let chosen = key(&format!("k{}", rng.within(0..keys)));
@@ -132,7 +142,7 @@ pub fn draw(number: u64, (dataset, kind): (usize, Kind), keys: u64, rng: &mut Rn
 
 fn append(blank: Operation, rng: &mut Rng, ack: u16) -> (Asked, Operation) {
     let at = collection(SHARED[1]);
-    let text = value(blank.number, blank.dataset, false, rng.below(100));
+    let text = value(blank.number, blank.dataset, "", rng.below(100));
     let mut operation = blank;
     operation.writes.push((at.clone(), None, Some(text.clone())));
     let ops = vec![WriteOp { collection: at, op: Op::Append { value: text } }];
@@ -168,7 +178,7 @@ pub async fn send(node: NodeHandle, dataset: DatasetId, asked: Asked) -> Outcome
             let confirmed = node.confirmed(&dataset, token, collections.clone(), Ack::Peers(asked.ack), RECEIPT_PATIENCE).await;
             confirmed_by = confirmed.map(|confirmed| confirmed.by).unwrap_or_default();
         }
-        outcome = Outcome::Acked { token: written.token, confirmed_by };
+        outcome = Outcome::Acked { token: written.token, stamp: written.stamp, confirmed_by };
     }
     outcome
 }
@@ -202,6 +212,12 @@ pub fn datasets_in(bytes: &[u8]) -> BTreeSet<u64> {
 #[must_use]
 pub fn belongs_to(value: &[u8], dataset: usize) -> bool {
     datasets_in(value).into_iter().eq([dataset as u64])
+}
+
+/// Whether something of the collection that only some register is in these bytes.
+#[must_use]
+pub fn has_notes(bytes: &[u8]) -> bool {
+    position(bytes, SOMETIMES_MARK.as_bytes()).is_some()
 }
 
 /// Whether something that is registered nowhere is in these bytes.

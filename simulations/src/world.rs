@@ -467,7 +467,8 @@ impl World {
         let registered = |plan: &DatasetPlan| operation.writes.iter().all(|(c, _, _)| plan.registered.contains(c));
         let replicates = operation.replicates && registered(&self.nodes[node].datasets[operation.dataset]);
         let dataset = self.plans[operation.dataset].id.clone();
-        let operation = Operation { node, life: self.nodes[node].lives, at_ms, replicates, ..operation };
+        let saw = self.saw(node, &operation);
+        let operation = Operation { node, life: self.nodes[node].lives, at_ms, replicates, saw, ..operation };
         self.history.borrow_mut().push(operation);
         let answered = life.run(workload::send(life.handle.clone(), dataset, asked));
         let (history, receipts, trace) = (self.history.clone(), self.receipts_open.clone(), self.trace.clone());

@@ -242,6 +242,12 @@ impl Confirmation {
         // The wall clock makes the counter grow over restarts without a write per statement.
         self.counter = (self.counter + 1).max(self.settings.wall.now().0 << 8);
         let settings = &self.settings;
+        #[cfg(feature = "planted")]
+        if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::ConfirmAhead) {
+            let peers: Vec<PeerId> = self.confirmations.signed().map(|(peer, _)| *peer).collect();
+            let heard = peers.iter().filter_map(|peer| self.confirmations.of(peer));
+            heard.for_each(|statement| Arc::make_mut(&mut self.vector).join(&statement.vector));
+        }
         let statement = Statement {
             dataset: settings.dataset.to_wire(),
             peer: settings.identity.peer(),
@@ -368,6 +374,10 @@ impl Confirmation {
         let request = Request::Confirm(Confirm { dataset: self.settings.dataset.to_wire(), statements });
         let sent = self.settings.transport.request(peer, Class::Interactive, request);
         ctx.spawn(sent.into_actor(self).map(move |answer, actor, ctx| {
+            #[cfg(feature = "planted")]
+            if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::SayOnce) {
+                return;
+            }
             // In a quiet dataset no other statement would follow a lost one.
             if !matches!(answer, Ok(Response::Confirmed)) && actor.audience.contains(&peer) {
                 actor.told.remove(&peer);

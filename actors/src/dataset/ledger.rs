@@ -247,6 +247,8 @@ impl Ledger {
         self.arrival = self.mark.arrival;
         self.log_bytes = self.mark.log_bytes;
         let last = self.last_arrival()?;
+        #[cfg(feature = "planted")]
+        let last = if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::SkipRedo) { self.arrival } else { last };
         let mut epoch = None;
         let mut at = self.mark.arrival + 1;
         while at <= last {
@@ -413,12 +415,21 @@ impl Ledger {
                 self.log_bytes += log::write(&*self.store, self.arrival, self.durable, record)? as u64;
                 self.moves.add(record.effects.widens, self.arrival);
             }
+            #[cfg(not(feature = "planted"))]
             self.store.barrier()?;
+            #[cfg(feature = "planted")]
+            if !anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::AckBeforeFlush) {
+                self.store.barrier()?;
+            }
             self.durable = self.arrival;
             self.settled = self.applied;
             self.clear_moved()?;
             let first = self.arrival + 1 - turn.records.len() as u64;
             self.apply(&turn.records, first, &turn.rows)?;
+            #[cfg(feature = "planted")]
+            if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::MarkAhead) {
+                self.settled = self.applied;
+            }
             self.replica.evolve(&turn);
         }
         let commits = turn.records.into_iter().filter_map(|record| record.commit).map(Arc::new).collect();

@@ -217,6 +217,10 @@ impl Sync {
     /// Compares vectors with every peer with which something is open. With all others the node's rounds do, for all datasets at
     /// once.
     fn anti_entropy(&mut self, ctx: &mut Context<Self>) {
+        #[cfg(feature = "planted")]
+        if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::SayOnce) {
+            return;
+        }
         self.release_held();
         let peers: Vec<PeerId> = self.sessions.keys().copied().collect();
         for peer in peers {

@@ -134,12 +134,27 @@ impl Handler<News> for Node {
     fn handle(&mut self, news: News, ctx: &mut Context<Self>) {
         match news {
             News::Ready(dataset) => {
+                #[cfg(feature = "planted")]
+                self.spread(&dataset);
                 let connected: Vec<PeerId> = self.peers.iter().filter(|(_, s)| s.connected).map(|(peer, _)| *peer).collect();
                 for peer in connected {
                     self.greet(peer, vec![dataset.clone()], ctx);
                 }
             }
             News::Refused(dataset, PeerNews { peer, refusal }) => self.refused(peer, dataset, &refusal.by_peer(), ctx),
+        }
+    }
+}
+
+#[cfg(feature = "planted")]
+impl Node {
+    /// Ends the children of all other datasets once this one was restarted: a bug to be planted.
+    fn spread(&self, from: &DatasetId) {
+        let restarted = self.datasets.get(from).is_some_and(|handle| handle.restarts() > 0);
+        if restarted && anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::SpreadPanics) {
+            let others = self.datasets.names().into_iter().filter(|name| name != from);
+            let running = others.filter_map(|name| self.datasets.running_now(&name));
+            running.for_each(|running| running.oplog.do_send(crate::dataset::oplog::Stop));
         }
     }
 }

@@ -33,6 +33,10 @@ impl Node {
     }
 
     fn begin_round(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
+        #[cfg(feature = "planted")]
+        if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::SayOnce) {
+            return;
+        }
         let Some(session) = self.peers.get_mut(&peer) else { return };
         if session.round_under_way || session.accepted.is_empty() {
             return;

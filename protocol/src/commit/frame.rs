@@ -89,6 +89,8 @@ pub(super) fn signed_hash(
     dataset: &DatasetId,
     lineage: Lineage,
 ) -> Result<Hash, FrameError> {
+    #[cfg(feature = "planted")]
+    let dataset = if crate::planted::is(crate::planted::Bug::AnyDataset) { &header.dataset() } else { dataset };
     if header.dataset() != *dataset {
         return Err(FrameError::OtherDataset);
     }
@@ -266,6 +268,11 @@ impl Commit {
     /// The frame's bytes for a peer that registered `tags`: the other sections are left out.
     #[must_use]
     pub fn bytes_for(&self, tags: &TagSet) -> Vec<u8> {
+        #[cfg(feature = "planted")]
+        let tags = {
+            use crate::planted::{Bug, is};
+            if is(Bug::LeakCollection) || is(Bug::SendAllSections) { &TagSet::All } else { tags }
+        };
         let listed = self.frame.header.sections.iter().zip(&self.frame.bodies);
         let kept: Vec<Option<&serde_bytes::Bytes>> = listed
             .map(|(listed, body)| match body {

@@ -22,6 +22,16 @@ impl ConflictPolicy for LastWriterWins {
     }
 
     fn join(&self, a: Row, b: Row) -> Row {
+        #[cfg(feature = "planted")]
+        {
+            use crate::planted::{Bug, is};
+            if is(Bug::ArrivalOrder) {
+                return b;
+            }
+            if is(Bug::LostTombstone) && a.value.is_some() != b.value.is_some() {
+                return if a.value.is_some() { a } else { b };
+            }
+        }
         if (a.stamp, a.content) >= (b.stamp, b.content) { a } else { b }
     }
 

@@ -128,6 +128,11 @@ impl Replica {
     pub(super) fn place<R: Rows>(&self, working: &Working<'_, R>, commit: &Commit) -> Result<Place, R::Error> {
         let (writer, seq, previous) = (commit.writer(), commit.header().seq, commit.header().previous);
         let lines = working.family(&writer, !self.forks.of(&writer).is_empty());
+        #[cfg(feature = "planted")]
+        let previous = match lines.first().filter(|_| crate::planted::is(crate::planted::Bug::AcceptFork)) {
+            Some((_, line)) if line.head.seq + 1 == seq => line.hash,
+            _ => previous,
+        };
         let before = lines.iter().find(|(_, line)| line.head.seq + 1 == seq && line.hash == previous);
         if before.is_some() || seq == 1 {
             let parts = self.forks.parts(&writer, seq, &previous);
@@ -137,6 +142,10 @@ impl Replica {
                 Some(_) if seq == 1 => {}
                 _ => return Ok(Place::Next { line, before: before.map(|(_, line)| *line) }),
             }
+        }
+        #[cfg(feature = "planted")]
+        if crate::planted::is(crate::planted::Bug::AcceptGap) && lines.iter().all(|(_, line)| line.head.seq + 1 < seq) {
+            return Ok(Place::Next { line: writer, before: working.line(&writer) });
         }
         known(&lines, seq, commit.hash(), |line| working.commit(line, seq))
     }

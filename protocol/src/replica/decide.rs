@@ -149,6 +149,8 @@ impl Replica {
         let last = changes.len().saturating_sub(1);
         for (n, (collection, change, created)) in changes.into_iter().enumerate() {
             let replicated = self.settings.registration.contains(&collection);
+            #[cfg(feature = "planted")]
+            let replicated = replicated || crate::planted::is(crate::planted::Bug::LeakCollection);
             let writer = if replicated { WriterId { peer: self.peer(), epoch } } else { local_writer(&self.settings) };
             let stamp = Stamp { hlc, writer, index: gathered.entries };
             accepted.replicated &= replicated;

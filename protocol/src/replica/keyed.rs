@@ -31,6 +31,10 @@ impl Keyed {
     /// What is known of a request at `now`. What was refused, or is over, is not.
     pub fn recall<R: Rows>(&self, rows: &R, now: WallClock, request: &WriteRequest) -> Result<Recalled, R::Error> {
         let Some(idempotency) = &request.idempotency else { return Ok(Recalled::Nothing) };
+        #[cfg(feature = "planted")]
+        if crate::planted::is(crate::planted::Bug::ForgetKeys) {
+            return Ok(Recalled::Nothing);
+        }
         let (asked, recalled) = match self.0.get(&idempotency.key) {
             Some((asked, index)) => (*asked, Recalled::InThisTurn(*index)),
             None => match rows.remembered(&idempotency.key)?.filter(|remembered| !remembered.is_over(now)) {

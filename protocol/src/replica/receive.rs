@@ -130,6 +130,8 @@ impl Replica {
         if before.is_some_and(|line| line.head.hlc >= hlc) {
             return Some(ReceiveRefusal::ClockStands { seq });
         }
+        #[cfg(feature = "planted")]
+        let now = if crate::planted::is(crate::planted::Bug::SkipSkewBound) { WallClock(u64::MAX) } else { now };
         if hlc.is_ahead_of(now, self.settings.max_clock_skew) {
             return Some(ReceiveRefusal::Held { seq, hlc });
         }
@@ -159,9 +161,18 @@ impl Replica {
         let (hlc, writer) = (commit.header().hlc, commit.writer());
         for section in commit.sections() {
             for entry in &section.entries {
+                #[cfg(feature = "planted")]
+                if crate::planted::is(crate::planted::Bug::HalfACommit)
+                    && entry.index > 0
+                    && Some(entry) == section.entries.last()
+                {
+                    continue;
+                }
                 working.apply(&section.collection, Stamp { hlc, writer, index: entry.index }, &entry.change)?;
             }
         }
+        #[cfg(feature = "planted")]
+        let hlc = if crate::planted::is(crate::planted::Bug::SkipReceiveClock) { Hlc::ZERO } else { hlc };
         working.clock = working.clock.receive(hlc);
         // A commit of the very line we write under, from elsewhere: our directory is older than our own past.
         if writer.peer == self.peer() && working.epoch == Some(writer.epoch) {

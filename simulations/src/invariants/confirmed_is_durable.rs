@@ -5,6 +5,7 @@ use anabranch_protocol::id::{DatasetId, PeerId, WriterId};
 use anabranch_protocol::wire::{Request, Response};
 
 use super::{Invariant, Message, Replica};
+use crate::oracle::{CommitId, Outcome};
 
 /// See its statement.
 #[derive(Default)]
@@ -19,7 +20,7 @@ impl Invariant for ConfirmedIsDurable {
     }
 
     fn statement(&self) -> &'static str {
-        "what a node signed to have, it has after any crash"
+        "what a node signed to have, it has after any crash, and so has every peer that a receipt names"
     }
 
     fn reason(&self) -> &'static str {
@@ -51,9 +52,18 @@ impl Invariant for ConfirmedIsDurable {
         }
         let Some(stated) = self.stated.get(&(replica.peer, replica.name.to_owned())) else { return Ok(()) };
         for (line, seq) in stated {
-            let id = crate::oracle::CommitId { line: *line, seq: *seq };
+            let id = CommitId { line: *line, seq: *seq };
             if !replica.commits.contains_key(&id) && !replica.excuses.cloned.contains(&line.peer) {
                 return Err(format!("{}: it signed to have {seq} commits of {line} and has not", replica.place()));
+            }
+        }
+        for operation in replica.history.iter().filter(|operation| operation.dataset == replica.dataset) {
+            let Outcome::Acked { token: Some(token), confirmed_by, .. } = &operation.outcome else { continue };
+            let id = CommitId { line: token.writer, seq: token.seq };
+            let counted = confirmed_by.contains(&replica.peer) && !replica.excuses.cloned.contains(&id.line.peer);
+            if counted && !replica.commits.contains_key(&id) {
+                let number = operation.number;
+                return Err(format!("{}: the receipt of write {number} says that it is there, and it is not", replica.place()));
             }
         }
         Ok(())

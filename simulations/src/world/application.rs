@@ -33,6 +33,7 @@ impl World {
             keyed: false,
             batch: false,
             replicates: true,
+            saw: None,
             outcome: Outcome::Unknown,
         };
         let request = WriteRequest::new(vec![WriteOp { collection: at, op: Op::Append { value: text } }]);

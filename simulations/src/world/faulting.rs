@@ -125,11 +125,12 @@ impl World {
             self.bury(node, u32::MAX);
             self.start(node);
         }
-        // An operator who was paged: what failed too often is started anew rather than waited for.
+        // An operator who was paged: what failed too often is started anew rather than waited for. What runs is left alone, for a
+        // restart would greet all peers anew, and hide it if replicas do not find to each other without that.
         for node in &self.nodes {
             if let Some(life) = &node.life {
                 for plan in &self.plans {
-                    if let Ok(handle) = life.handle.actors(&plan.id) {
+                    if let Some(handle) = life.handle.actors(&plan.id).ok().filter(|handle| handle.running_now().is_none()) {
                         drop(life.run(async move { handle.order(anabranch_actors::api::Order::Restart).await }));
                     }
                 }

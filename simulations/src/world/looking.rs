@@ -11,7 +11,7 @@ use anabranch_protocol::id::{Collection, Hash, Key, PeerId};
 
 use super::{Action, Lag, World};
 use crate::invariants::{Replica, Violation, parse_index_key};
-use crate::oracle::{CommitId, Fold, Outcome};
+use crate::oracle::{CommitId, Fold, Operation, Outcome};
 use crate::workload;
 
 /// How often a node is looked for that is being started.
@@ -57,6 +57,19 @@ impl World {
             }
         }
         self.nodes[node].disk.ail(|ailments| ailments.flips = flips);
+    }
+
+    /// The newest stamp of what an operation is about to write, as its node shows it.
+    pub(crate) fn saw(&self, node: usize, operation: &Operation) -> Option<Stamp> {
+        let there = &self.nodes[node];
+        let running = there.running(&self.plans[operation.dataset].id)?;
+        let mut flips = 0;
+        there.disk.ail(|ailments| flips = std::mem::take(&mut ailments.flips));
+        let shown =
+            |(at, key, _): &(Collection, Option<Key>, _)| running.view.get(at, key.as_ref()?).ok()?.map(|shown| shown.stamp);
+        let newest = operation.writes.iter().filter_map(shown).max();
+        there.disk.ail(|ailments| ailments.flips = flips);
+        newest
     }
 
     pub(crate) fn violate(&self, violation: Violation) {

@@ -100,6 +100,10 @@ struct InFlight {
 impl Sync {
     /// Pulls what `peer` has and we lack, unless a pull from it is under way.
     pub(super) fn pull(&mut self, peer: PeerId, ctx: &mut Context<Self>) {
+        #[cfg(feature = "planted")]
+        if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::NeverPull) {
+            return;
+        }
         let under_way = self.sessions.values().filter(|session| session.pulling && !session.stalled).count();
         if under_way >= self.context.sync.max_peers || self.stalls.left_alone(&peer, Instant::now()) {
             // The end of any pull begins the next one, and so does the end of being left alone.
@@ -195,6 +199,10 @@ impl Sync {
         session.waiting = true;
         tracing::info!(dataset = %self.context.replica.dataset, %peer, ?delay, "the peer is not pulled from for a while");
         ctx.run_later(delay, move |actor, ctx| {
+            #[cfg(feature = "planted")]
+            if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::GiveUp) {
+                return;
+            }
             if let Some(session) = actor.sessions.get_mut(&peer).filter(|session| session.number == number) {
                 session.waiting = false;
             }
