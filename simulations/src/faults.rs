@@ -130,8 +130,8 @@ impl Kind {
             }
             Self::Kill | Self::KillAtAwait | Self::KillInWrite | Self::RestartLoop => seconds(1..15),
             Self::Pause | Self::SupervisorStorm | Self::Flood => seconds(2..15),
-            Self::Away | Self::Rollback => seconds(20..60),
-            Self::Clone => seconds(10..30),
+            Self::Away | Self::Rollback => seconds(5..25),
+            Self::Clone => seconds(5..20),
             _ => seconds(5..40),
         };
         rng.time(range)

@@ -258,8 +258,8 @@ impl Life {
     }
 
     /// Kills it after so many more polls of its tasks: at whatever they wait for then.
-    pub fn dies_in(&self, polls: u64) {
-        self.slot.dies_in.set(Some(polls));
+    pub fn dies_in(&self, polls: Option<u64>) {
+        self.slot.dies_in.set(polls);
     }
 
     /// Stops it, as by `SIGSTOP`, or lets it go on.

@@ -159,6 +159,10 @@ pub(crate) enum Action {
         dataset: usize,
         left: u32,
     },
+    BackUp {
+        number: usize,
+        node: usize,
+    },
     Scripted(usize),
     Watch,
 }
@@ -385,6 +389,7 @@ impl World {
             Action::Bury { node, tries } => self.bury(node, tries),
             Action::Flood { node, dataset, left } => self.flood(node, dataset, left),
             Action::Panic { node, dataset, left } => self.storm(node, dataset, left),
+            Action::BackUp { number, node } => self.finish_backup(number, node),
             Action::Scripted(place) => self.append_scripted(place),
             Action::Watch => self.watch(),
         }

@@ -18,6 +18,8 @@ use crate::workload;
 const SLOWNESS: u32 = 100;
 /// One in so many reads of a failing cable is flipped.
 const FLIPS: u64 = 2_000;
+/// How long a node is given to stop.
+const STOPPING_TAKES: Duration = Duration::from_secs(3);
 /// Days that a node is away for.
 const AWAY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How far ahead a clock is that is far ahead.
@@ -36,7 +38,7 @@ impl World {
             Kind::Kill => self.kill(node, fault.choice % 2 == 1),
             Kind::KillAtAwait => {
                 if let Some(life) = &self.nodes[node].life {
-                    life.dies_in(fault.choice % 300);
+                    life.dies_in(Some(fault.choice % 300));
                     self.after(Duration::from_millis(20), Action::Bury { node, tries: 0 });
                 }
             }
@@ -52,7 +54,7 @@ impl World {
             Kind::RestartLoop => self.restart_loop(&fault, node),
             Kind::Panic | Kind::SupervisorStorm => self.panic(&fault, node),
             Kind::BitFlip | Kind::ReadFlips | Kind::DiskFull | Kind::DiskBroken | Kind::DiskSlow => self.spoil_disk(&fault, node),
-            Kind::Rollback => self.back_up(number, node),
+            Kind::Rollback => self.begin_backup(number, node),
             Kind::Clone => self.clone_node(number, node),
             Kind::Join => self.join(),
             Kind::Leave => self.leave(node),
@@ -121,6 +123,7 @@ impl World {
             self.network.speaks_other_version(node, false);
             if let Some(life) = &self.nodes[node].life {
                 life.stop(false);
+                life.dies_in(None);
             }
             self.bury(node, u32::MAX);
             self.start(node);
@@ -139,10 +142,11 @@ impl World {
         self.excuses.shaken.extend(0..self.nodes.len());
     }
 
-    /// Takes note of nodes that their disks killed.
+    /// Takes note of nodes that their disks killed, and starts them again.
     pub(crate) fn bury_all(&mut self) {
         for node in 0..self.nodes.len() {
             self.bury(node, u32::MAX);
+            self.start(node);
         }
     }
 
@@ -290,6 +294,25 @@ impl World {
         });
     }
 
+    /// Half of the backups are made of a node that was stopped for it: a store that was closed goes on where it was.
+    fn begin_backup(&mut self, number: usize, node: usize) {
+        match &self.nodes[node].life {
+            Some(life) if self.faults[number].choice.is_multiple_of(2) => {
+                let handle = life.handle.clone();
+                drop(life.run(async move { handle.stop().await }));
+                self.excuses.shaken.insert(node);
+                self.after(STOPPING_TAKES, Action::BackUp { number, node });
+            }
+            _ => self.back_up(number, node),
+        }
+    }
+
+    pub(crate) fn finish_backup(&mut self, number: usize, node: usize) {
+        self.kill(node, false);
+        self.back_up(number, node);
+        self.start(node);
+    }
+
     fn back_up(&mut self, number: usize, node: usize) {
         let files = self.place.path().join(format!("backup-{number}"));
         // A backup that is made while the node writes is one of a running machine, as a snapshot of it is.
@@ -315,7 +338,10 @@ impl World {
         self.excuses.cloned.insert(self.nodes[node].identity.peer());
         let there = &mut self.nodes[node];
         (there.disk, there.data_dir) = (disk, data_dir);
-        self.rng.fill(&mut there.incarnation.0);
+        // A directory that was copied back is another one; a machine that was set back is the same.
+        if self.faults[number].choice.is_multiple_of(4) {
+            self.rng.fill(&mut there.incarnation.0);
+        }
         self.start(node);
     }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{FIRST_PHASE, World};
 use crate::invariants::{Settled, Violation};
 use crate::node::MAX_CLOCK_SKEW;
+use crate::oracle::CommitId;
 
 /// How often it is looked whether all is settled.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -92,9 +93,15 @@ impl World {
             let Some((first, reference)) = heads.first() else { continue };
             for (node, other) in &heads[1..] {
                 let lines: BTreeSet<&WriterId> = reference.keys().chain(other.keys()).collect();
-                let differs = lines.into_iter().find(|line| reference.get(*line) != other.get(*line));
-                if let Some(line) = differs {
-                    let (one, two) = (reference.get(line).unwrap_or(&0), other.get(line).unwrap_or(&0));
+                let differs = |line: &&&WriterId| reference.get(**line) != other.get(**line);
+                let mut differing = lines.iter().filter(differs);
+                let missed = differing.find(|line| {
+                    let (one, two) = (reference.get(**line).copied().unwrap_or(0), other.get(**line).copied().unwrap_or(0));
+                    let (lacks, next) = if one < two { (*first, one + 1) } else { (*node, two + 1) };
+                    self.has_source(lacks, dataset, &CommitId { line: ***line, seq: next }, &expected)
+                });
+                if let Some(line) = missed {
+                    let (one, two) = (reference.get(*line).unwrap_or(&0), other.get(*line).unwrap_or(&0));
                     return Some(format!(
                         "{name}: node {first} has {one} commits of {line}, node {node} has {two}, and that is all there was time for"
                     ));
@@ -105,6 +112,18 @@ impl World {
             }
         }
         None
+    }
+
+    /// Whether some node may and can serve a commit as whole as another one wants it. Where none can (whoever had it lost it, or
+    /// registers the collection no more) the replica waits for one, and says `no_source`.
+    fn has_source(&self, lacks: usize, dataset: usize, commit: &CommitId, nodes: &[usize]) -> bool {
+        let id = &self.plans[dataset].id;
+        let tags = |node: usize| self.nodes[node].running(id).map(|running| running.view.registered().now().tags.clone());
+        let Some(asked) = tags(lacks) else { return true };
+        nodes.iter().any(|node| {
+            let there = self.seen.get(&(*node, dataset)).and_then(|seen| seen.commits.get(commit));
+            there.zip(tags(*node)).is_some_and(|(commit, ours)| commit.unservable(&asked, &ours).is_empty())
+        })
     }
 
     fn gate(&self, node: usize, dataset: usize) -> String {
