@@ -29,16 +29,24 @@ const PAUSE: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::fr
 /// Honest frames that are kept to be torn and replayed.
 const FRAMES_MAX: usize = 64;
 
-/// Lets a peer of this identity loose on a node for a while.
-pub fn begin(network: &Network, identity: &Identity, victim: usize, plans: &[DatasetPlan], rng: Rng, lasts: Duration) {
-    let place = network.add(identity.peer(), &[victim]);
+/// Lets a peer of this identity loose on a node for a while; a second one only hears the other side of its fork.
+pub fn begin(
+    network: &Network,
+    identity: &Identity,
+    (victim, other): (usize, usize),
+    plans: &[DatasetPlan],
+    rng: Rng,
+    lasts: Duration,
+) {
+    let place = network.add(identity.peer(), &[victim, other]);
     network.is_hostile(place);
     let (events, inbox) = mpsc::channel(256);
     let wire = network.up(place, events);
-    let peer = network.peers().lock().map(|peers| peers[victim]).unwrap_or(identity.peer());
+    let peer = |node: usize| network.peers().lock().map(|peers| peers[node]).unwrap_or(identity.peer());
     let hostile = Hostile {
         identity: identity.clone(),
-        victim: peer,
+        victim: peer(victim),
+        other: peer(other),
         plans: plans.to_vec(),
         rng,
         wire,
@@ -56,6 +64,7 @@ pub fn begin(network: &Network, identity: &Identity, victim: usize, plans: &[Dat
 struct Hostile {
     identity: Identity,
     victim: PeerId,
+    other: PeerId,
     plans: Vec<DatasetPlan>,
     rng: Rng,
     wire: std::sync::Arc<Wire>,
@@ -67,10 +76,18 @@ struct Hostile {
 
 impl Hostile {
     async fn run(mut self) {
+        let mut connected = 0;
         while Instant::now() < self.until {
             let pause = self.rng.time(PAUSE);
             match tokio::time::timeout(pause, self.inbox.recv()).await {
-                Ok(Some(event)) => self.answer(event),
+                Ok(Some(event)) => {
+                    connected += u32::from(matches!(event, TransportEvent::Connected { .. }));
+                    if connected == 2 {
+                        connected += 1;
+                        self.fork().await;
+                    }
+                    self.answer(event);
+                }
                 Ok(None) => return,
                 Err(_) => self.speak().await,
             }
@@ -122,6 +139,10 @@ impl Hostile {
     fn hello(&mut self) -> Hello {
         let mut nonce = Salt::ZERO;
         self.rng.fill(&mut nonce.0);
+        Hello { nonce, ..self.introduction() }
+    }
+
+    fn introduction(&self) -> Hello {
         let hello = |plan: &DatasetPlan| DatasetHello {
             dataset: plan.id.to_wire(),
             lineage: LINEAGE,
@@ -132,12 +153,26 @@ impl Hostile {
         };
         Hello {
             versions: vec![VERSION],
-            nonce,
+            nonce: Salt::ZERO,
             proofs: Vec::new(),
             incarnation: Incarnation([3; 16]),
             listen: Vec::new(),
             datasets: self.plans.iter().map(hello).collect(),
             withdrawn: Vec::new(),
+        }
+    }
+
+    /// Says one thing to one node and another to the other, under one number: a fork, signed.
+    async fn fork(&self) {
+        let dataset = 0;
+        for (peer, key) in [(self.victim, "one"), (self.other, "another")] {
+            let hello = Hello { nonce: Salt([6; 16]), ..self.introduction() };
+            // Refused or not: the commits say what is to be said.
+            let _ = self.wire.request(peer, Class::Interactive, Request::Hello(hello)).await;
+            let change = Change::Delete { key: Key::new(key).expect("a key") };
+            let commit = self.draft(dataset, Epoch([8; 16]), (1, Hash([0; 32])), Salt([5; 16]), change);
+            let push = Push { dataset: self.plans[dataset].id.to_wire(), frames: vec![ByteBuf::from(commit.to_bytes())] };
+            let _ = self.wire.request(peer, Class::Interactive, Request::Push(push)).await;
         }
     }
 

@@ -186,6 +186,8 @@ pub struct World {
     pub(crate) violations: Arc<Mutex<Vec<Violation>>>,
     pub(crate) excuses: Excuses,
     pub(crate) gone: BTreeSet<usize>,
+    /// Nodes that were asked to stop.
+    pub(crate) stopping: BTreeSet<usize>,
     pub(crate) seen: BTreeMap<(usize, usize), Seen>,
     pub(crate) cuts: BTreeMap<(usize, usize), u32>,
     pub(crate) backups: BTreeMap<usize, (Disk, PathBuf)>,
@@ -276,6 +278,7 @@ impl World {
             violations: Arc::default(),
             excuses: Excuses::default(),
             gone: BTreeSet::new(),
+            stopping: BTreeSet::new(),
             seen: BTreeMap::new(),
             cuts: BTreeMap::new(),
             backups: BTreeMap::new(),

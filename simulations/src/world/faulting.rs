@@ -113,6 +113,9 @@ impl World {
         for clone in clones {
             self.leave_for_good(clone);
         }
+        for node in std::mem::take(&mut self.stopping) {
+            self.kill(node, false);
+        }
         self.cuts.clear();
         self.mesh();
         self.network.heal();
@@ -301,6 +304,7 @@ impl World {
                 let handle = life.handle.clone();
                 drop(life.run(async move { handle.stop().await }));
                 self.excuses.shaken.insert(node);
+                self.stopping.insert(node);
                 self.after(STOPPING_TAKES, Action::BackUp { number, node });
             }
             _ => self.back_up(number, node),
@@ -308,6 +312,7 @@ impl World {
     }
 
     pub(crate) fn finish_backup(&mut self, number: usize, node: usize) {
+        self.stopping.remove(&node);
         self.kill(node, false);
         self.back_up(number, node);
         self.start(node);
@@ -476,7 +481,10 @@ impl World {
         let identity = identity(&mut self.rng);
         let lasts = Duration::from_millis(fault.lasts_ms);
         let rng = Rng::of(self.options.seed, &format!("hostile {}", fault.number));
-        hostile::begin(&self.network, &identity, victim, &self.plans, rng, lasts);
+        let others: Vec<usize> = self.up().into_iter().filter(|node| *node != victim).collect();
+        let other = others.first().copied().unwrap_or(victim);
+        self.excuses.cloned.insert(identity.peer());
+        hostile::begin(&self.network, &identity, (victim, other), &self.plans, rng, lasts);
         // It has a place among the endpoints, and no node is there.
         let place = self.add_node(identity);
         self.gone.insert(place);
