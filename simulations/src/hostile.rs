@@ -162,18 +162,21 @@ impl Hostile {
         }
     }
 
-    /// Says one thing to one node and another to the other, under one number: a fork, signed.
+    /// Says one thing to one node and another to the other, under one number and at once: a fork, signed.
     async fn fork(&self) {
-        let dataset = 0;
-        for (peer, key) in [(self.victim, "one"), (self.other, "another")] {
+        let both = [(self.victim, "one"), (self.other, "another")];
+        for (peer, _) in both {
             let hello = Hello { nonce: Salt([6; 16]), ..self.introduction() };
             // Refused or not: the commits say what is to be said.
             let _ = self.wire.request(peer, Class::Interactive, Request::Hello(hello)).await;
-            let change = Change::Delete { key: Key::new(key).expect("a key") };
-            let commit = self.draft(dataset, Epoch([8; 16]), (1, Hash([0; 32])), Salt([5; 16]), change);
-            let push = Push { dataset: self.plans[dataset].id.to_wire(), frames: vec![ByteBuf::from(commit.to_bytes())] };
-            let _ = self.wire.request(peer, Class::Interactive, Request::Push(push)).await;
         }
+        let said = both.map(|(peer, key)| {
+            let change = Change::Delete { key: Key::new(key).expect("a key") };
+            let commit = self.draft(0, Epoch([8; 16]), (1, Hash([0; 32])), Salt([5; 16]), change);
+            let push = Push { dataset: self.plans[0].id.to_wire(), frames: vec![ByteBuf::from(commit.to_bytes())] };
+            self.wire.request(peer, Class::Interactive, Request::Push(push))
+        });
+        futures::future::join_all(said).await;
     }
 
     async fn speak(&mut self) {
