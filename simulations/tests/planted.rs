@@ -108,7 +108,7 @@ planted! {
     an_acknowledgement_before_the_barrier: AckBeforeFlush in "crashes", 30 s, 4 seeds, by ["acked-durable", "no-regress", "confirmed-is-durable"];
     a_mark_ahead_of_its_rows: MarkAhead in "crashes" [(KillInWrite, 12.0)], 30 s, 8 seeds, by ["acked-durable", "no-regress", "state-is-fold", "fault-isolation"];
     a_log_that_is_not_redone: SkipRedo in "crashes", 30 s, 4 seeds, by ["acked-durable", "no-regress", "confirmed-is-durable"];
-    a_gap_that_is_accepted: AcceptGap in "hostile" [(Hostile, 4.0)], 30 s, 16 seeds, by ["contiguous-prefix", "acked-durable", "confirmed-is-durable"];
+    a_gap_that_is_accepted: AcceptGap in "hostile" [(Hostile, 4.0)], 30 s, 16 seeds, by ["contiguous-prefix", "acked-durable", "confirmed-is-durable", "fault-isolation"];
     a_fork_that_is_accepted: AcceptFork in "hostile" [(Hostile, 4.0)], 30 s, 16 seeds, by ["contiguous-prefix"];
     a_signature_that_nobody_checks: SkipSignature in "hostile" [(Hostile, 4.0)], 30 s, 16 seeds, by ["authorised"];
     a_commit_of_another_dataset: AnyDataset in "hostile" [(Hostile, 4.0)], 30 s, 16 seeds, by ["dataset-isolation"];
