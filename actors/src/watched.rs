@@ -89,15 +89,18 @@ impl<T> Receiver<T> {
             // From here on no change is missed.
             changed.as_mut().enable();
             let closed = self.0.closed.load(Ordering::Acquire);
-            if wanted(&self.0.read()) {
-                break;
+            {
+                // What is handed out is what was looked at: another thread may change the value at any time.
+                let value = self.0.read();
+                if wanted(&value) {
+                    return Ok(value);
+                }
             }
             if closed {
                 return Err(Closed);
             }
             changed.await;
         }
-        Ok(self.0.read())
     }
 }
 
@@ -105,6 +108,7 @@ impl<T> Receiver<T> {
 mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 
@@ -124,6 +128,36 @@ mod tests {
         drop(sender);
         assert_eq!(receiver.wait_for(|value| *value == 3).await.err(), Some(Closed));
         assert_eq!(*receiver.borrow(), 2);
+    }
+
+    /// Another thread is about to change the value while it is looked at. A value that is looked at once more goes wrong within some hundred
+    /// rounds.
+    #[tokio::test]
+    async fn what_is_handed_out_is_what_was_wanted() {
+        const ROUNDS: usize = 2_000;
+        let (sender, looked) = (Sender::new(1), Arc::new(AtomicUsize::new(0)));
+        let (mut receiver, looks) = (sender.subscribe(), looked.clone());
+        let changing = std::thread::spawn(move || {
+            for round in 1..=ROUNDS {
+                while looks.load(Ordering::Acquire) < round {
+                    std::hint::spin_loop();
+                }
+                sender.send_replace(2);
+                sender.send_replace(1);
+            }
+        });
+        for round in 1..=ROUNDS {
+            let wanted = |value: &u8| {
+                let wanted = *value == 1;
+                if wanted {
+                    looked.store(round, Ordering::Release);
+                    (0..round % 200).for_each(|_| std::hint::spin_loop());
+                }
+                wanted
+            };
+            assert_eq!(*receiver.wait_for(wanted).await.unwrap(), 1, "round {round}");
+        }
+        changing.join().unwrap();
     }
 
     #[tokio::test]

@@ -325,7 +325,20 @@ impl View {
     }
 
     fn load_commit(&self, line: &WriterId, seq: u64) -> Result<Option<Commit>, StoreError> {
-        self.stored(line, seq)?.map_or(Ok(None), |stored| stored.commit(self.lineage))
+        let Some(stored) = self.stored(line, seq)? else { return Ok(None) };
+        let commit = stored.commit(self.lineage)?;
+        // An index row has no checksum: one whose bits flipped may name another record, which is whole.
+        let asked_for = |commit: &Commit| {
+            let writer = commit.writer();
+            let of_line = writer == *line || (line.epoch.is_branch() && writer.peer == line.peer);
+            of_line && commit.header().seq == seq
+        };
+        match commit {
+            Some(commit) if !asked_for(&commit) => {
+                Err(StoreError::Corrupt(format!("the index of commit {seq} of {line} names another one")))
+            }
+            commit => Ok(commit),
+        }
     }
 
     /// A commit's record.

@@ -631,3 +631,19 @@ fn copy_directory(from: &Path, to: &Path) {
         }
     }
 }
+
+#[test]
+fn a_reader_is_not_given_another_commit_than_the_one_it_asked_for() {
+    let memory = MemoryEngine::default();
+    let directory = Path::new("/nowhere/primary");
+    let mut random = 0;
+    let mut ledger = open(&memory, directory, &mut random);
+    let (_, committed) = ledger.write(now(1), &[pair(1, 10)], &mut entropy(&mut random)).unwrap();
+    ledger.write(now(2), &[pair(2, 10)], &mut entropy(&mut random)).unwrap();
+    let line = committed.commits[0].writer();
+    assert_eq!(ledger.view().commit(&line, 2).unwrap().unwrap().header().seq, 2);
+    let arrival = ledger.view().arrival(&line, 1).unwrap().unwrap();
+    ledger.store.put(&super::layout::seq_index(&line, 2), &arrival.to_be_bytes()).unwrap();
+    assert_eq!(ledger.view().commit(&line, 1).unwrap().unwrap().header().seq, 1);
+    assert!(ledger.view().commit(&line, 2).unwrap_err().to_string().contains("names another one"));
+}
