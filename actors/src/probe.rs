@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_protocol::id::DatasetId;
 
@@ -76,6 +77,11 @@ impl Moment {
 pub trait Probe: Send + Sync + fmt::Debug {
     /// An actor of a dataset is here.
     fn at(&self, dataset: &DatasetId, role: Role, moment: Moment);
+
+    /// How often timers and futures of an actor come by here.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(5)
+    }
 }
 
 /// A probe on one actor, if there is any.
@@ -95,9 +101,9 @@ impl ProbedActor {
         self.role
     }
 
-    /// Whether anybody looks.
-    pub fn is_watched(&self) -> bool {
-        self.probe.is_some()
+    /// How often whoever looks does so.
+    pub fn interval(&self) -> Option<Duration> {
+        self.probe.as_ref().map(|probe| probe.interval())
     }
 
     pub fn at(&self, moment: Moment) {

@@ -41,7 +41,56 @@ impl Statement {
     /// itself, but nobody can replay an old life's statement for it.
     #[must_use]
     pub fn replaces(&self, old: &Self, from: &PeerId) -> bool {
-        old.counter < self.counter || (old.incarnation != self.incarnation && *from == self.peer)
+        self.mark().replaces(&old.mark(), *from == self.peer)
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { incarnation: self.incarnation, counter: self.counter }
+    }
+}
+
+/// Which of a peer's statements one is.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    incarnation: Incarnation,
+    counter: u64,
+}
+
+impl Mark {
+    fn replaces(&self, old: &Self, itself: bool) -> bool {
+        old.counter < self.counter || (old.incarnation != self.incarnation && itself)
+    }
+}
+
+/// Which statement of each peer was the newest whose signature was checked. A node hears of every statement from each of its
+/// neighbours, and checks it once.
+#[derive(Debug, Clone, Default)]
+pub struct Checked(BTreeMap<PeerId, Mark>);
+
+impl Checked {
+    /// Opens what `from` sent; nothing where it relays what [`Confirmations`] would not take in any more, whoever signed it.
+    ///
+    /// # Errors
+    /// As [`SignedStatement::verify`].
+    pub fn open(
+        &mut self,
+        from: &PeerId,
+        signed: &SignedStatement,
+        dataset: &DatasetId,
+        lineage: Lineage,
+    ) -> Result<Option<Statement>, ConfirmationError> {
+        let statement = signed.of_dataset(dataset)?;
+        let (mark, itself) = (statement.mark(), *from == statement.peer);
+        let newer = self.0.get(&statement.peer).is_none_or(|old| mark.replaces(old, itself));
+        // What a peer says of itself is heeded by its session too, which may be a new one.
+        if !newer && !itself {
+            return Ok(None);
+        }
+        signed.check(&statement, lineage)?;
+        if newer {
+            self.0.insert(statement.peer, mark);
+        }
+        Ok(Some(statement))
     }
 }
 
@@ -85,6 +134,12 @@ impl SignedStatement {
     /// # Errors
     /// [`ConfirmationError`].
     pub fn verify(&self, dataset: &DatasetId, lineage: Lineage) -> Result<Statement, ConfirmationError> {
+        let statement = self.of_dataset(dataset)?;
+        self.check(&statement, lineage)?;
+        Ok(statement)
+    }
+
+    fn of_dataset(&self, dataset: &DatasetId) -> Result<Statement, ConfirmationError> {
         let statement = self.unverified()?;
         if DatasetId::from_wire(statement.dataset.as_ref()).as_ref() != Some(dataset) {
             return Err(ConfirmationError::OtherDataset);
@@ -92,10 +147,12 @@ impl SignedStatement {
         if !statement.registration.is_valid() {
             return Err(DecodeError::OutOfBounds("registration").into());
         }
-        if !signature_holds(&statement.peer, &statement_hash(lineage, &self.0), &self.1) {
-            return Err(ConfirmationError::Signature);
-        }
         Ok(statement)
+    }
+
+    fn check(&self, statement: &Statement, lineage: Lineage) -> Result<(), ConfirmationError> {
+        let holds = signature_holds(&statement.peer, &statement_hash(lineage, &self.0), &self.1);
+        if holds { Ok(()) } else { Err(ConfirmationError::Signature) }
     }
 }
 

@@ -97,6 +97,16 @@ pub struct Excuses {
     pub panicked: BTreeSet<(usize, usize)>,
     /// Nodes on which something else happened that takes datasets down.
     pub shaken: BTreeSet<usize>,
+    /// Nodes whose clocks were set ahead by more than a day, and when last, in simulated milliseconds.
+    pub days_ahead: BTreeMap<usize, u64>,
+}
+
+impl Excuses {
+    /// A key may be forgotten before its request is sent again: its store lost what it had, or the clock says that its day is over.
+    fn may_forget_key(&self, operation: &Operation) -> bool {
+        let since = |when: Option<&u64>| when.is_some_and(|when| *when >= operation.at_ms);
+        since(self.lost.get(&(operation.node, operation.dataset))) || since(self.days_ahead.get(&operation.node))
+    }
 }
 
 /// One replica at one moment.
@@ -119,6 +129,8 @@ pub struct Replica<'a> {
     pub collections: &'a [Collection],
     /// The dataset's store, through the reader that ships.
     pub view: &'a Arc<View>,
+    /// What it shows of each collection, all of it; a store that is going down can't be read, and says so.
+    pub shown: &'a BTreeMap<&'a Collection, Vec<Document>>,
     /// Every commit in its log.
     pub commits: &'a BTreeMap<CommitId, Commit>,
     /// The state that follows from them.
@@ -138,27 +150,27 @@ pub struct Replica<'a> {
 }
 
 impl Replica<'_> {
-    /// All documents or records of a collection.
-    ///
-    /// # Errors
-    /// As the view.
-    pub fn list(&self, collection: &Collection) -> Result<Vec<Document>, StoreError> {
-        let mut all = Vec::new();
-        let mut after = None;
-        loop {
-            let page = self.view.list(collection, &ListQuery { limit: 10_000, after: after.take(), ..ListQuery::default() })?;
-            all.extend(page.documents);
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(all),
-            }
-        }
-    }
-
     /// How it is called in words.
     #[must_use]
     pub fn place(&self) -> String {
         format!("node {} dataset {}", self.node, self.name)
+    }
+}
+
+/// All documents or records of a collection, page by page.
+///
+/// # Errors
+/// As the view.
+pub fn list(view: &View, collection: &Collection) -> Result<Vec<Document>, StoreError> {
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let page = view.list(collection, &ListQuery { limit: 10_000, after: after.take(), ..ListQuery::default() })?;
+        all.extend(page.documents);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(all),
+        }
     }
 }
 

@@ -138,6 +138,11 @@ impl Probe for Panics {
         };
         assert!(due.is_none(), "{PLANNED_PANIC}");
     }
+
+    /// Rarely enough that a world has other things to do: hundreds of actors have two such timers each.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(100)
+    }
 }
 
 /// What all datasets of a world have in common.
@@ -150,7 +155,7 @@ pub fn sync_settings() -> SyncSettings {
         announce_interval: Duration::ZERO,
         anti_entropy_interval: Duration::from_secs(5),
         max_peers: 8,
-        maintenance_interval: Duration::from_secs(2),
+        maintenance_interval: Duration::from_secs(5),
     }
 }
 

@@ -5,15 +5,11 @@
 //! there would abort the process.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 
 use super::life::Life;
 use crate::probe::{Moment, ProbedActor};
-
-/// How often a test looks at an actor's timers and futures.
-const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A child of this generation ended.
 #[derive(Message, Debug, Clone)]
@@ -99,15 +95,13 @@ impl Drop for DeathWatch {
 /// Lets a probe look at the start of an actor, and from then on at its timers and futures.
 pub(super) fn look_at<A: Actor<Context = Context<A>>>(probed: &ProbedActor, ctx: &mut Context<A>) {
     probed.at(Moment::Started);
-    if !probed.is_watched() {
-        return;
-    }
+    let Some(interval) = probed.interval() else { return };
     let timer = probed.clone();
-    ctx.run_interval(PROBE_INTERVAL, move |_, _| timer.at(Moment::Timer));
+    ctx.run_interval(interval, move |_, _| timer.at(Moment::Timer));
     let future = probed.clone();
     let looks = async move {
         loop {
-            tokio::time::sleep(PROBE_INTERVAL).await;
+            tokio::time::sleep(interval).await;
             future.at(Moment::Future);
         }
     };

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use anabranch_protocol::commit::Commit;
+use anabranch_protocol::confirmation::Checked;
 use anabranch_protocol::fence::Fences;
 use anabranch_protocol::hlc::Hlc;
 use anabranch_protocol::id::{DatasetId, Lineage, PeerId, ShortHash, WriterId};
@@ -159,6 +160,8 @@ pub struct Sync {
     stopped: BTreeSet<WriterId>,
     /// What is known of forks.
     parted: Arc<Parted>,
+    /// Whose statements were checked.
+    checked: Checked,
     /// What waits for a newer version of this node: a writer, or what one peer sends of it.
     unreadable: BTreeMap<(Option<WriterId>, Option<PeerId>), Unreadable>,
     recent: VecDeque<(Arc<Commit>, usize)>,
@@ -184,6 +187,7 @@ impl Sync {
             held: BTreeMap::new(),
             stopped: BTreeSet::new(),
             parted: Arc::default(),
+            checked: Checked::default(),
             unreadable: BTreeMap::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,

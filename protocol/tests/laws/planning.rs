@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anabranch_protocol::commit::Identity;
-use anabranch_protocol::confirmation::{ConfirmationError, Confirmations, SignedStatement, Statement};
+use anabranch_protocol::confirmation::{Checked, ConfirmationError, Confirmations, SignedStatement, Statement};
 use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
 use anabranch_protocol::plan::{Standing, plan_pull, standing};
 use anabranch_protocol::registration::Registration;
@@ -68,6 +68,44 @@ proptest! {
         prop_assert!(confirmations.frontier(members, &own).is_empty(), "one never confirmed");
         prop_assert_eq!(confirmations.frontier([], &own), own);
     }
+
+    /// What is known is as if every statement's signature were checked, and nothing that was forged is among it.
+    #[test]
+    fn a_statement_that_is_told_again_needs_no_second_check(told in proptest::collection::vec(told(), 1..40)) {
+        let (mut all, mut once, mut checked) = (Confirmations::default(), Confirmations::default(), Checked::default());
+        for Told { secret, incarnation, counter, relayed, forged } in told {
+            let (made, mut signed) = statement(secret, incarnation, counter, VersionVector::new());
+            if forged {
+                signed = SignedStatement::sign(&made, Lineage::ZERO, &Identity::from_secret(&[8; 32]));
+            }
+            let from = if relayed { PeerId([9; 32]) } else { made.peer };
+            if let Ok(statement) = signed.verify(&DatasetId::primary(), Lineage::ZERO) {
+                all.insert(&from, statement, signed.clone());
+            }
+            let opened = checked.open(&from, &signed, &DatasetId::primary(), Lineage::ZERO);
+            prop_assert!(relayed || forged == opened.is_err(), "what a peer says of itself is always opened");
+            if let Ok(Some(statement)) = opened {
+                prop_assert!(!forged);
+                once.insert(&from, statement, signed);
+            }
+            prop_assert!(all.signed().eq(once.signed()));
+        }
+    }
+}
+
+/// A statement on its way.
+#[derive(Debug, Clone)]
+struct Told {
+    secret: u8,
+    incarnation: u8,
+    counter: u64,
+    relayed: bool,
+    forged: bool,
+}
+
+fn told() -> impl Strategy<Value = Told> {
+    (1..3_u8, 0..3_u8, 0..6_u64, any::<bool>(), proptest::bool::weighted(0.2))
+        .prop_map(|(secret, incarnation, counter, relayed, forged)| Told { secret, incarnation, counter, relayed, forged })
 }
 
 #[test]

@@ -1,6 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch_protocol::commit::Change;
 
 use super::{Invariant, Replica};
+use crate::oracle::{CommitId, Operation};
 use crate::workload;
 
 /// See its statement.
@@ -20,16 +23,16 @@ impl Invariant for ExactlyOnce {
     }
 
     fn look(&mut self, replica: &Replica<'_>) -> Result<(), String> {
-        let mut made: BTreeMap<u64, crate::oracle::CommitId> = BTreeMap::new();
+        let once = |operation: &&Operation| operation.keyed && !replica.excuses.may_forget_key(operation);
+        let once: BTreeSet<u64> = replica.history.iter().filter(once).map(|operation| operation.number).collect();
+        let mut made: BTreeMap<u64, CommitId> = BTreeMap::new();
         for (id, commit) in replica.commits {
             for section in commit.sections() {
                 for entry in &section.entries {
-                    use anabranch_protocol::commit::Change;
                     let (Change::Put { value, .. } | Change::Append { value }) = &entry.change else { continue };
                     let Some(number) = workload::number_in(value) else { continue };
-                    let keyed = replica.history.iter().any(|operation| operation.number == number && operation.keyed);
                     let forked = replica.excuses.cloned.contains(&id.line.peer);
-                    if keyed && !forked && made.insert(number, *id).is_some_and(|other| other != *id) {
+                    if once.contains(&number) && !forked && made.insert(number, *id).is_some_and(|other| other != *id) {
                         return Err(format!("{}: write {number} was made twice", replica.place()));
                     }
                 }

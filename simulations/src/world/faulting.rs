@@ -426,6 +426,8 @@ impl World {
     /// On the clocks of all that run.
     fn months_pass(&mut self) {
         self.skipped_ms += u64::try_from(AWAY.as_millis()).unwrap_or(0);
+        let now_ms = self.now_ms();
+        self.excuses.days_ahead.extend((0..self.nodes.len()).map(|node| (node, now_ms)));
         for node in &self.nodes {
             node.clock.step(i64::try_from(AWAY.as_millis()).unwrap_or(0));
         }
@@ -462,6 +464,7 @@ impl World {
     }
 
     fn spoil_clock(&mut self, fault: &Fault, node: usize) {
+        let now_ms = self.now_ms();
         let clock = &self.nodes[node].clock;
         let sign = if fault.choice.is_multiple_of(2) { 1 } else { -1 };
         let amount = i64::try_from(fault.choice / 2 % 120).unwrap_or(0);
@@ -471,6 +474,7 @@ impl World {
             Kind::ClockFrozen => clock.freeze(),
             _ => {
                 self.sometimes.reached("a writer was held back for its clock");
+                self.excuses.days_ahead.insert(node, now_ms);
                 clock.step(i64::try_from(DECADES.as_millis()).unwrap_or(0));
             }
         }

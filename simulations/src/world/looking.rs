@@ -10,7 +10,7 @@ use anabranch_protocol::conflict::Stamp;
 use anabranch_protocol::id::{Collection, Hash, Key, PeerId};
 
 use super::{Action, Lag, World};
-use crate::invariants::{Replica, Violation, parse_index_key};
+use crate::invariants::{self, Replica, Violation, parse_index_key};
 use crate::oracle::{CommitId, Fold, Operation, Outcome};
 use crate::workload;
 
@@ -91,6 +91,8 @@ impl World {
         let seen = &self.seen[&(node, dataset)];
         there.clock.now();
         let history = self.history.borrow();
+        let read = |at| Some((at, invariants::list(&running.view, at).ok()?));
+        let shown = collections.iter().filter_map(read).collect();
         let replica = Replica {
             node,
             life: there.lives,
@@ -101,6 +103,7 @@ impl World {
             registered: &seen.registered,
             collections: &collections,
             view: &running.view,
+            shown: &shown,
             commits: &seen.commits,
             fold: &seen.fold,
             highest_clock: there.clock.highest(),

@@ -123,11 +123,14 @@ impl Sync {
     fn pushed(&mut self, peer: PeerId, heads: &VersionVector, pushed: Pushed, ctx: &mut Context<Self>) {
         let holds_back = !pushed.held.is_empty();
         self.context.clock.do_send(PeerHolds { peer, held: pushed.held });
-        let statement = pushed.confirmation.verify(self.dataset(), self.lineage());
+        let (dataset, lineage) = (&self.context.replica.dataset, self.context.replica.lineage);
+        let statement = self.checked.open(&peer, &pushed.confirmation, dataset, lineage);
+        let statement = statement.map(|statement| statement.filter(|statement| statement.peer == peer));
         if let (false, Some(session)) = (pushed.complete, self.sessions.get_mut(&peer)) {
             session.forget_pushes();
             // Not pushed again before the peer moved on: what it refused once it would refuse as often as it is sent.
-            let has = |writer| statement.as_ref().map_or(0, |statement| statement.vector.seq(writer));
+            let stated = statement.as_ref().ok().and_then(Option::as_ref);
+            let has = |writer| stated.map_or(0, |statement| statement.vector.seq(writer));
             let refused = heads.iter().filter(|(writer, head)| has(writer) < head.seq);
             session.refused.extend(refused.map(|(writer, _)| *writer));
             let me = self.context.replica.identity.peer();
@@ -136,12 +139,12 @@ impl Sync {
             }
         }
         match statement {
-            Ok(statement) if statement.peer == peer => {
+            Ok(Some(statement)) => {
                 let vector = statement.vector.clone();
                 self.context.confirmation.do_send(Stated { from: peer, statement, signed: pushed.confirmation });
                 self.learn(peer, &vector, ctx);
             }
-            Ok(_) => tracing::warn!(dataset = %self.dataset(), %peer, "a push was confirmed in another peer's name"),
+            Ok(None) => tracing::warn!(dataset = %self.dataset(), %peer, "a push was confirmed in another peer's name"),
             Err(error) => tracing::warn!(dataset = %self.dataset(), %peer, %error, "a push was confirmed badly"),
         }
     }

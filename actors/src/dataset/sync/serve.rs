@@ -164,8 +164,10 @@ impl Sync {
 
     fn take_statements(&mut self, peer: PeerId, confirm: Confirm, ctx: &mut Context<Self>) {
         for signed in confirm.statements {
-            match signed.verify(self.dataset(), self.lineage()) {
-                Ok(statement) => {
+            let (dataset, lineage) = (&self.context.replica.dataset, self.context.replica.lineage);
+            match self.checked.open(&peer, &signed, dataset, lineage) {
+                Ok(None) => {}
+                Ok(Some(statement)) => {
                     let (about, vector) = (statement.peer, statement.vector.clone());
                     self.context.confirmation.do_send(Stated { from: peer, statement, signed });
                     if about == peer {
