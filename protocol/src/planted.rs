@@ -53,11 +53,13 @@ pub enum Bug {
     SpreadPanics,
     /// Checksums and content hashes of what is on the disk are not looked at.
     SkipChecksums,
+    /// However much of peers waits for the disk, more is taken in.
+    TakeEverything,
 }
 
 impl Bug {
     /// All of them, with what each does.
-    pub const ALL: [(Self, &'static str); 23] = [
+    pub const ALL: [(Self, &'static str); 24] = [
         (Self::AckBeforeFlush, "a write is acknowledged before the barrier"),
         (Self::MarkAhead, "the mark says that rows are durable which no barrier was made for"),
         (Self::SkipRedo, "what the log has past the mark is not taken in after a crash"),
@@ -81,6 +83,7 @@ impl Bug {
         (Self::SayOnce, "what was lost on its way is not said again: no rounds, and no statement twice"),
         (Self::SpreadPanics, "a dataset that is restarted takes the node's others with it"),
         (Self::SkipChecksums, "checksums and content hashes of what is on the disk are not looked at"),
+        (Self::TakeEverything, "however much of peers waits for the disk, more is taken in"),
     ];
 }
 

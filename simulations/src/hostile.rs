@@ -1,5 +1,5 @@
 //! A peer that says what no honest node says: forged writers, forks, replays, gaps, omitted entries, absurd vectors, oversized and
-//! deeply nested frames.
+//! deeply nested frames, and storms of them.
 
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ use crate::workload;
 const PAUSE: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_millis(500);
 /// Honest frames that are kept to be torn and replayed.
 const FRAMES_MAX: usize = 64;
+/// Pushes at once in a storm.
+const STORM: usize = 200;
 
 /// Lets a peer of this identity loose on a node for a while; a second one only hears the other side of its fork.
 pub fn begin(
@@ -179,7 +181,19 @@ impl Hostile {
         futures::future::join_all(said).await;
     }
 
+    /// Pushes much at once: each is good, and says nothing new.
+    async fn storm(&self) {
+        let Some((dataset, frame)) = self.frames.first() else { return };
+        let push = || Push { dataset: self.plans[*dataset].id.to_wire(), frames: vec![ByteBuf::from(frame.clone())] };
+        let pushes = (0..STORM).map(|_| self.wire.request(self.victim, Class::Interactive, Request::Push(push())));
+        // Whoever is stormed answers that it is busy, or late.
+        let _ = tokio::time::timeout(Duration::from_secs(2), futures::future::join_all(pushes)).await;
+    }
+
     async fn speak(&mut self) {
+        if self.rng.below(16) == 0 {
+            return self.storm().await;
+        }
         let dataset = self.rng.below(self.plans.len());
         let wire_id = self.plans[dataset].id.to_wire();
         let request = match self.rng.below(8) {

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anabranch_actors::api::{Document, ListQuery};
+use anabranch_actors::dataset::measures::Queue;
 use anabranch_actors::dataset::view::View;
 use anabranch_actors::store::StoreError;
 use anabranch_protocol::commit::Commit;
@@ -45,6 +46,13 @@ pub trait Invariant: Send {
     /// # Errors
     /// How it is broken.
     fn look(&mut self, _: &Replica<'_>) -> Result<(), String> {
+        Ok(())
+    }
+    /// Looks at what waits in a dataset, at every action of the world.
+    ///
+    /// # Errors
+    /// How it is broken.
+    fn waiting(&mut self, _: &Waiting<'_>) -> Result<(), String> {
         Ok(())
     }
     /// A message is on the wire.
@@ -139,8 +147,6 @@ pub struct Replica<'a> {
     pub highest_clock: u64,
     /// Restarts of the dataset in this life of the node.
     pub restarts: u64,
-    /// Payload of writes that wait, KiB.
-    pub waiting_kib: u64,
     /// What was asked so far.
     pub history: &'a [Operation],
     /// What is not to blame.
@@ -155,6 +161,18 @@ impl Replica<'_> {
     pub fn place(&self) -> String {
         format!("node {} dataset {}", self.node, self.name)
     }
+}
+
+/// What waits in one dataset of a node.
+pub struct Waiting<'a> {
+    /// Which node.
+    pub node: usize,
+    /// The dataset's name.
+    pub name: &'a str,
+    /// How much waits in each queue.
+    pub queues: [u64; Queue::ALL.len()],
+    /// Payload of local writes that wait, KiB.
+    pub writes_kib: u64,
 }
 
 /// All documents or records of a collection, page by page.

@@ -352,6 +352,7 @@ impl World {
             let share = FIRST_PHASE * self.elapsed().as_secs() / self.options.duration_s;
             (self.observer)(share);
             self.act(action);
+            self.look_at_queues();
         }
         self.settle().await
     }

@@ -125,7 +125,8 @@ planted! {
     a_receipt_for_what_was_not_delivered: ReceiptTooSoon in "partitions", 30 s, 4 seeds, by ["confirmed-is-durable"];
     nobody_pulls: NeverPull in "default", 30 s, 2 seeds, by ["convergence"];
     a_peer_that_is_given_up: GiveUp in "links" [(RequestsLost, 6.0)], 30 s, 6 seeds, by ["convergence"];
-    what_is_lost_is_lost: SayOnce in "links" [(RequestsLost, 30.0), (GossipLost, 30.0), (Clog, 0.0), (BadLink, 0.0)] with 2 nodes, 20 s, 40 seeds, by ["convergence"];
+    what_is_lost_is_lost: SayOnce in "links" [(RequestsLost, 30.0), (GossipLost, 30.0), (Clog, 0.0), (BadLink, 0.0)] with 2 nodes, 20 s, 200 seeds, by ["convergence"];
     a_panic_that_spreads: SpreadPanics in "panics", 30 s, 2 seeds, by ["fault-isolation"];
+    a_queue_without_a_bound: TakeEverything in "hostile" [(Hostile, 6.0), (DiskSlow, 6.0)], 60 s, 10 seeds, by ["bounded-queues"];
     damage_that_is_served: SkipChecksums in "rot" [(BitFlip, 30.0)], 30 s, 10 seeds, by ["state-is-fold", "authorised", "contiguous-prefix", "acked-durable"];
 }

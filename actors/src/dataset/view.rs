@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use anabranch_protocol::commit::{Change, Commit};
+use anabranch_protocol::commit::{Change, Commit, Header};
 use anabranch_protocol::conflict::{Row, Stamp};
 use anabranch_protocol::fingerprint::{RowHasher, Tally};
 use anabranch_protocol::floor::Floor;
@@ -168,14 +168,15 @@ impl View {
 
     fn get_record(&self, collection: &Collection, key: &Key) -> Result<Option<Document>, StoreError> {
         let Some((prefix, _)) = parse_record_key(key) else { return Ok(None) };
-        let Some(arrival) = self.store.get(&layout::record_index(collection, &prefix))? else { return Ok(None) };
-        let records = self.records(&arrival, collection)?;
+        let row = layout::record_index(collection, &prefix);
+        let Some(arrivals) = self.store.get(&row)? else { return Ok(None) };
+        let records = self.records(&row, &arrivals, collection)?;
         Ok(records.into_iter().find(|document| document.key == *key))
     }
 
     /// The records of a collection in the log records an index row points to, in key order: one, or more where branches of a
     /// forked line share a key.
-    fn records(&self, arrivals: &[u8], collection: &Collection) -> Result<Vec<Document>, StoreError> {
+    fn records(&self, row: &[u8], arrivals: &[u8], collection: &Collection) -> Result<Vec<Document>, StoreError> {
         let (places, rest) = arrivals.as_chunks::<8>();
         if places.is_empty() || !rest.is_empty() {
             return Err(StoreError::Corrupt("an index row".into()));
@@ -183,7 +184,12 @@ impl View {
         let mut documents = Vec::new();
         for arrival in places.iter().map(|place| u64::from_be_bytes(*place)) {
             let Found::Record(stored) = log::read(&*self.store, arrival)? else { return Err(broken(arrival)) };
-            documents.extend(records_of(&stored.decode(self.lineage)?, collection, self.local_writer));
+            let record = stored.decode(self.lineage)?;
+            // The row has no checksum: with a flipped bit it may point to another log record, which is whole.
+            if record_index_keys(&record, self.local_writer).iter().all(|key| key != row) {
+                return Err(StoreError::Corrupt(format!("the index of {collection} points to another log record, {arrival}")));
+            }
+            documents.extend(records_of(&record, collection, self.local_writer));
         }
         documents.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(documents)
@@ -249,7 +255,7 @@ impl View {
             start = start.max(layout::record_index(collection, &prefix));
         }
         let mut failed = None;
-        self.store.scan(&start, &end, &mut |_, arrival| match self.records(arrival, collection) {
+        self.store.scan(&start, &end, &mut |key, arrivals| match self.records(key, arrivals, collection) {
             Ok(records) => {
                 let wanted = records.into_iter().filter(|document| {
                     document.key.as_str().starts_with(&query.prefix) && after.as_ref().is_none_or(|after| document.key > *after)
@@ -283,7 +289,7 @@ impl View {
         for want in wants {
             let mut seq = self.first_from(want)?;
             while let Some(stored) = self.stored(&want.writer, seq)? {
-                match self.frame_for(&stored, tags)? {
+                match self.frame_for(&stored, &(want.writer, seq), tags)? {
                     Ok(frame) => {
                         if !page.frames.is_empty() && (bytes + frame.len() > bytes_max || page.frames.len() >= PAGE_FRAMES_MAX) {
                             page.more = true;
@@ -326,19 +332,9 @@ impl View {
 
     fn load_commit(&self, line: &WriterId, seq: u64) -> Result<Option<Commit>, StoreError> {
         let Some(stored) = self.stored(line, seq)? else { return Ok(None) };
-        let commit = stored.commit(self.lineage)?;
-        // An index row has no checksum: one whose bits flipped may name another record, which is whole.
-        let asked_for = |commit: &Commit| {
-            let writer = commit.writer();
-            let of_line = writer == *line || (line.epoch.is_branch() && writer.peer == line.peer);
-            of_line && commit.header().seq == seq
-        };
-        match commit {
-            Some(commit) if !asked_for(&commit) => {
-                Err(StoreError::Corrupt(format!("the index of commit {seq} of {line} names another one")))
-            }
-            commit => Ok(commit),
-        }
+        let commit = stored.commit(self.lineage)?.ok_or_else(no_commit)?;
+        is_asked_for(commit.header(), &(*line, seq))?;
+        Ok(Some(commit))
     }
 
     /// A commit's record.
@@ -386,14 +382,18 @@ impl View {
     fn frame_for(
         &self,
         stored: &log::StoredRecord,
+        wanted: &(WriterId, u64),
         tags: &TagSet,
     ) -> Result<Result<Vec<u8>, Vec<anabranch_protocol::id::Tag>>, StoreError> {
         // Looked at for each frame: what is unregistered leaves no more from then on.
         let ours = self.registered.now();
         if let (true, TagSet::All, TagSet::All, Some(frame)) = (stored.is_whole(), tags, &ours.tags, stored.frame()) {
+            let header = Header::in_frame(frame).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+            is_asked_for(&header, wanted)?;
             return Ok(Ok(frame.to_vec()));
         }
-        let commit = stored.commit(self.lineage)?.ok_or_else(|| StoreError::Corrupt("an index row names no commit".into()))?;
+        let commit = stored.commit(self.lineage)?.ok_or_else(no_commit)?;
+        is_asked_for(commit.header(), wanted)?;
         let missing = commit.unservable(tags, &ours.tags);
         Ok(if missing.is_empty() { Ok(commit.bytes_for(tags)) } else { Err(missing) })
     }
@@ -403,6 +403,21 @@ impl View {
     pub fn size_bytes(&self) -> u64 {
         self.store.size_bytes()
     }
+}
+
+/// Whether a row of the index led to what it is for. It has no checksum, and with a flipped bit it may lead to another record,
+/// which is whole.
+fn is_asked_for(header: &Header, (line, seq): &(WriterId, u64)) -> Result<(), StoreError> {
+    let writer = header.writer();
+    let of_line = writer == *line || (line.epoch.is_branch() && writer.peer == line.peer);
+    if of_line && header.seq == *seq {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!("the index of commit {seq} of {line} names another one")))
+}
+
+fn no_commit() -> StoreError {
+    StoreError::Corrupt("an index row names no commit".to_owned())
 }
 
 fn broken(arrival: u64) -> StoreError {

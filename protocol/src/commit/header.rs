@@ -1,12 +1,14 @@
 //! The signed part of a commit.
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use super::FrameError;
 use crate::codec;
 use crate::hlc::Hlc;
 use crate::id::{DatasetId, Epoch, Hash, PeerId, Tag, WriterId};
-use crate::limits::{COMMIT_ENTRIES_MAX, COMMIT_SECTIONS_MAX, HEADER_BYTES_MAX, SEQ_MAX};
+use crate::limits::{COMMIT_ENTRIES_MAX, COMMIT_SECTIONS_MAX, FRAME_BYTES_MAX, HEADER_BYTES_MAX, SEQ_MAX};
 
 /// The format this version writes.
 pub(super) const VERSION: u64 = 1;
@@ -74,6 +76,15 @@ impl Header {
     #[must_use]
     pub fn entries(&self) -> u64 {
         self.sections.iter().map(|section| u64::from(section.entries)).sum()
+    }
+
+    /// What the header of a frame says that was checked when it came in; nothing else of the frame is decoded.
+    ///
+    /// # Errors
+    /// [`FrameError`] where that is no header.
+    pub fn in_frame(frame: &[u8]) -> Result<Self, FrameError> {
+        let (header, _, _): (ByteBuf, IgnoredAny, IgnoredAny) = codec::decode_loose(frame, FRAME_BYTES_MAX)?;
+        Ok(codec::decode_loose(&header, HEADER_BYTES_MAX)?)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FrameError> {

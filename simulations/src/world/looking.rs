@@ -10,7 +10,7 @@ use anabranch_protocol::conflict::Stamp;
 use anabranch_protocol::id::{Collection, Hash, Key, PeerId};
 
 use super::{Action, Lag, World};
-use crate::invariants::{self, Replica, Violation, parse_index_key};
+use crate::invariants::{self, Replica, Violation, Waiting, parse_index_key};
 use crate::oracle::{CommitId, Fold, Operation, Outcome};
 use crate::workload;
 
@@ -44,6 +44,23 @@ impl World {
             self.look_at(node);
         } else {
             self.after(Duration::from_millis(5), Action::LookSoon { node, life, tries: tries + 1 });
+        }
+    }
+
+    /// Looks at what waits where.
+    pub(crate) fn look_at_queues(&self) {
+        let found = self.nodes.iter().find_map(|node| {
+            let life = node.life.as_ref()?;
+            self.plans.iter().zip(&self.names).find_map(|(plan, name)| {
+                let handle = life.handle.actors(&plan.id).ok()?;
+                let queues = handle.counters().measures.measured().queues;
+                let waiting = Waiting { node: node.index, name, queues, writes_kib: handle.waiting().write_kib };
+                let mut invariants = self.invariants.lock().unwrap_or_else(PoisonError::into_inner);
+                invariants.iter_mut().find_map(|one| Some((one.name().to_owned(), one.waiting(&waiting).err()?)))
+            })
+        });
+        if let Some((invariant, how)) = found {
+            self.violate(Violation { invariant, at_ms: self.now_ms(), how });
         }
     }
 
@@ -108,7 +125,6 @@ impl World {
             fold: &seen.fold,
             highest_clock: there.clock.highest(),
             restarts: handle.restarts(),
-            waiting_kib: handle.waiting().write_kib,
             history: &history,
             excuses: &self.excuses,
             now_ms: self.now_ms(),

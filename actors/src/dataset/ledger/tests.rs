@@ -634,16 +634,52 @@ fn copy_directory(from: &Path, to: &Path) {
 
 #[test]
 fn a_reader_is_not_given_another_commit_than_the_one_it_asked_for() {
+    // Where all is registered, frames are passed on as they are.
+    for registration in [settings(Kind::Documents).registration, Registration::all()] {
+        let settings = ReplicaSettings { registration, ..settings(Kind::Documents) };
+        let directory = Path::new("/nowhere/primary");
+        let mut random = 0;
+        let mut ledger = Ledger::open(&MemoryEngine::default(), directory, 1 << 20, settings, &mut entropy(&mut random)).unwrap();
+        let (_, committed) = ledger.write(now(1), &[pair(1, 10)], &mut entropy(&mut random)).unwrap();
+        ledger.write(now(2), &[pair(2, 10)], &mut entropy(&mut random)).unwrap();
+        let line = committed.commits[0].writer();
+        assert_eq!(ledger.view().commit(&line, 2).unwrap().unwrap().header().seq, 2);
+        let arrival = ledger.view().arrival(&line, 1).unwrap().unwrap();
+        ledger.store.put(&super::layout::seq_index(&line, 2), &arrival.to_be_bytes()).unwrap();
+        assert_eq!(ledger.view().commit(&line, 1).unwrap().unwrap().header().seq, 1);
+        assert!(ledger.view().commit(&line, 2).unwrap_err().to_string().contains("names another one"));
+        // Nor is a peer: it would blame us for a commit that it has already, or a gap.
+        let wants = [anabranch_protocol::plan::Want { writer: line, from_seq: 2 }];
+        let page = ledger.view().page(&wants, ledger.replica().tags(), 1 << 20);
+        assert!(page.unwrap_err().to_string().contains("names another one"));
+    }
+}
+
+#[test]
+fn an_index_row_that_points_to_other_records_is_damage() {
     let memory = MemoryEngine::default();
-    let directory = Path::new("/nowhere/primary");
+    let directory = Path::new("/nowhere/logs");
     let mut random = 0;
-    let mut ledger = open(&memory, directory, &mut random);
-    let (_, committed) = ledger.write(now(1), &[pair(1, 10)], &mut entropy(&mut random)).unwrap();
-    ledger.write(now(2), &[pair(2, 10)], &mut entropy(&mut random)).unwrap();
-    let line = committed.commits[0].writer();
-    assert_eq!(ledger.view().commit(&line, 2).unwrap().unwrap().header().seq, 2);
-    let arrival = ledger.view().arrival(&line, 1).unwrap().unwrap();
-    ledger.store.put(&super::layout::seq_index(&line, 2), &arrival.to_be_bytes()).unwrap();
-    assert_eq!(ledger.view().commit(&line, 1).unwrap().unwrap().header().seq, 1);
-    assert!(ledger.view().commit(&line, 2).unwrap_err().to_string().contains("names another one"));
+    let mut ledger = Ledger::open(&memory, directory, 1 << 20, settings(Kind::Append), &mut entropy(&mut random)).unwrap();
+    for (n, collection) in [(1, orders()), (2, orders()), (3, customers()), (4, customers())] {
+        let value = anabranch_protocol::value::Value::Text(n.to_string()).encode();
+        let op = WriteOp { collection, op: Op::Append { value } };
+        ledger.write(now(n), &[WriteRequest::new(vec![op])], &mut entropy(&mut random)).unwrap();
+    }
+    // Customers stay local here.
+    for collection in [orders(), customers()] {
+        let listed = ledger.view().list(&collection, &ListQuery { limit: 10, ..ListQuery::default() }).unwrap();
+        let mut rows = Vec::new();
+        let base = super::layout::record_index_prefix(&collection);
+        let mut keep = |key: &[u8], value: &[u8]| {
+            rows.push((key.to_vec(), value.to_vec()));
+            std::ops::ControlFlow::Continue(())
+        };
+        ledger.store.scan(&base, &super::layout::after_prefix(&base), &mut keep).unwrap();
+        ledger.store.put(&rows[1].0, &rows[0].1).unwrap();
+        let second = ledger.view().get(&collection, &listed.documents[1].key);
+        assert!(second.unwrap_err().to_string().contains("points to another log record"));
+        let all = ledger.view().list(&collection, &ListQuery { limit: 10, ..ListQuery::default() });
+        assert!(all.unwrap_err().to_string().contains("points to another log record"));
+    }
 }

@@ -91,7 +91,13 @@ impl Sync {
     }
 
     fn take_push(&mut self, peer: PeerId, push: Push, reply: Reply, ctx: &mut Context<Self>) {
-        let Ok(permit) = self.intakes.clone().try_acquire_owned() else {
+        let intakes = self.intakes.clone();
+        #[cfg(feature = "planted")]
+        let intakes = match anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::TakeEverything) {
+            true => std::sync::Arc::new(tokio::sync::Semaphore::new(1)),
+            false => intakes,
+        };
+        let Ok(permit) = intakes.try_acquire_owned() else {
             return answer(reply, refused(RefusalCode::Busy, "too many commits wait for the disk"));
         };
         let verified = intake::verify(push.frames, self.dataset().clone(), self.lineage(), self.context.blocking.clone())
