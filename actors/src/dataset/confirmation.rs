@@ -155,6 +155,8 @@ pub struct Confirmation {
     unhurried: bool,
     enrolments: Enrolments,
     waiting: Vec<AwaitConfirmed>,
+    /// A look at who of them waits no more is due.
+    looking: bool,
     /// What peers were last told is here, past and all.
     complete: Registration,
     death_watch: DeathWatch,
@@ -183,6 +185,7 @@ impl Confirmation {
             unhurried: false,
             enrolments,
             waiting: Vec::new(),
+            looking: false,
             complete,
             death_watch,
         }
@@ -224,6 +227,20 @@ impl Confirmation {
             }
         }
         self.tell_queue();
+    }
+
+    /// Lets go of those whose patience ended, also where nobody states anything any more.
+    fn let_go_soon(&mut self, ctx: &mut Context<Self>) {
+        if self.waiting.is_empty() || self.looking {
+            return;
+        }
+        self.looking = true;
+        ctx.run_later(UNHURRIED, |actor, ctx| {
+            actor.looking = false;
+            actor.waiting.retain(|wait| !wait.reply.is_closed());
+            actor.tell_queue();
+            actor.let_go_soon(ctx);
+        });
     }
 
     fn tell_queue(&self) {
@@ -445,7 +462,7 @@ impl Handler<Stated> for Confirmation {
 
 impl Handler<AwaitConfirmed> for Confirmation {
     type Result = ();
-    fn handle(&mut self, wait: AwaitConfirmed, _: &mut Context<Self>) {
+    fn handle(&mut self, wait: AwaitConfirmed, ctx: &mut Context<Self>) {
         match self.confirmed(&wait) {
             Some(by) => drop(wait.reply.send(by)),
             None => {
@@ -456,6 +473,7 @@ impl Handler<AwaitConfirmed> for Confirmation {
                     self.waiting.push(wait);
                 }
                 self.tell_queue();
+                self.let_go_soon(ctx);
             }
         }
     }

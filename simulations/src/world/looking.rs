@@ -49,19 +49,26 @@ impl World {
 
     /// Looks at what waits where.
     pub(crate) fn look_at_queues(&self) {
-        let found = self.nodes.iter().find_map(|node| {
-            let life = node.life.as_ref()?;
-            self.plans.iter().zip(&self.names).find_map(|(plan, name)| {
-                let handle = life.handle.actors(&plan.id).ok()?;
-                let queues = handle.counters().measures.measured().queues;
-                let waiting = Waiting { node: node.index, name, queues, writes_kib: handle.waiting().write_kib };
-                let mut invariants = self.invariants.lock().unwrap_or_else(PoisonError::into_inner);
-                invariants.iter_mut().find_map(|one| Some((one.name().to_owned(), one.waiting(&waiting).err()?)))
-            })
+        let mut invariants = self.invariants.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.waiting().find_map(|waiting| {
+            invariants.iter_mut().find_map(|one| Some((one.name().to_owned(), one.waiting(&waiting).err()?)))
         });
+        drop(invariants);
         if let Some((invariant, how)) = found {
             self.violate(Violation { invariant, at_ms: self.now_ms(), how });
         }
+    }
+
+    /// What waits in each dataset of each node that is up.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = Waiting<'_>> {
+        self.nodes.iter().flat_map(|node| {
+            let datasets = self.plans.iter().zip(&self.names);
+            datasets.filter_map(|(plan, name)| {
+                let handle = node.life.as_ref()?.handle.actors(&plan.id).ok()?;
+                let queues = handle.counters().measures.measured().queues;
+                Some(Waiting { node: node.index, name, queues, writes_kib: handle.waiting().write_kib })
+            })
+        })
     }
 
     pub(crate) fn look_at(&mut self, node: usize) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use anabranch_actors::dataset::measures::Queue;
 use anabranch_actors::dataset::supervisor::Gate;
 use anabranch_protocol::id::{PeerId, WriterId};
 use tokio::time::Instant;
@@ -111,7 +112,16 @@ impl World {
                 return Some(why);
             }
         }
-        None
+        self.undrained()
+    }
+
+    /// What still waits in a queue.
+    fn undrained(&self) -> Option<String> {
+        self.waiting().find_map(|waiting| {
+            let mut queues = Queue::ALL.into_iter().zip(waiting.queues);
+            let (queue, depth) = queues.find(|(_, depth)| *depth > 0)?;
+            Some(format!("node {} dataset {}: {depth} wait in its queue of {}", waiting.node, waiting.name, queue.name()))
+        })
     }
 
     /// Whether some node may and can serve a commit as whole as another one wants it. Where none can (whoever had it lost it, or
