@@ -103,10 +103,20 @@ pub fn all() -> Vec<Options> {
     ]
 }
 
-/// The scenario of a name.
+/// Seeds that once broke an invariant, each with what they found: they broke it on the commit before it was mended, and no seed of
+/// theirs may break anything again.
+///
+/// # Panics
+/// Where the file in the source is no list of options.
+#[must_use]
+pub fn regressions() -> Vec<Options> {
+    serde_json::from_str(include_str!("regressions.json")).expect("regressions.json is a list of options")
+}
+
+/// The scenario or regression of a name.
 #[must_use]
 pub fn find(name: &str) -> Option<Options> {
-    all().into_iter().find(|options| options.scenario == name)
+    all().into_iter().chain(regressions()).find(|options| options.scenario == name)
 }
 
 fn named(name: &str, about: &str, faults: &[(Kind, f64)]) -> Options {

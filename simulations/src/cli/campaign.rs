@@ -19,7 +19,7 @@ pub struct CampaignArgs {
     /// How long, by the clock on the wall.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "60m")]
     time: Duration,
-    /// At most so many seeds, those of earlier calls included.
+    /// At most so many seeds, those of earlier calls included. The regressions are run before them.
     #[arg(long, value_name = "N", default_value_t = u64::MAX)]
     seeds: u64,
     /// The first seed.
@@ -67,16 +67,14 @@ pub(super) fn main(arguments: &CampaignArgs) -> Result<bool, String> {
     let bar = ProgressBar::new(arguments.time.as_secs());
     bar.set_style(ProgressStyle::with_template("[{bar:30}] {elapsed} {msg}").map_err(|error| error.to_string())?);
     let (next, began) = (AtomicU64::new(state.done), Instant::now());
-    let shared = Mutex::new(state);
+    let (shared, regressions) = (Mutex::new(state), scenarios::regressions());
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
                 while began.elapsed() < arguments.time {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= arguments.seeds {
-                        return;
-                    }
-                    one(arguments, number, &shared, &bar);
+                    let Some(options) = options(arguments, &regressions, number) else { return };
+                    one(arguments, &options, &shared, &bar);
                     bar.set_position(began.elapsed().as_secs());
                 }
             });
@@ -87,20 +85,25 @@ pub(super) fn main(arguments: &CampaignArgs) -> Result<bool, String> {
     Ok(judge(arguments, &state))
 }
 
-/// The options of a campaign's run: all scenarios in turn, each with seeds of its own.
-fn options(arguments: &CampaignArgs, number: u64) -> Options {
+/// The options of a campaign's run, while there are any: the regressions, then all scenarios in turn, each with seeds of its own.
+fn options(arguments: &CampaignArgs, regressions: &[Options], number: u64) -> Option<Options> {
+    let Some(number) = number.checked_sub(regressions.len() as u64) else {
+        return regressions.get(usize::try_from(number).ok()?).cloned();
+    };
+    if number >= arguments.seeds {
+        return None;
+    }
     let all = scenarios::all();
     let place = usize::try_from(number % all.len() as u64).unwrap_or(0);
     let mut options = all[place].clone();
     options.seed = arguments.first + number / all.len() as u64;
     options.intensity = arguments.intensity;
     options.duration_s = arguments.duration.map_or(options.duration_s, |duration| duration.as_secs());
-    options
+    Some(options)
 }
 
-fn one(arguments: &CampaignArgs, number: u64, shared: &Mutex<State>, bar: &ProgressBar) {
-    let options = options(arguments, number);
-    let report = std::panic::catch_unwind(|| world::run(&options, false, |_| {}));
+fn one(arguments: &CampaignArgs, options: &Options, shared: &Mutex<State>, bar: &ProgressBar) {
+    let report = std::panic::catch_unwind(|| world::run(options, false, |_| {}));
     let mut state = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     state.done += 1;
     let broken = match report {

@@ -6,6 +6,10 @@ pub(super) fn main() {
     for scenario in scenarios::all() {
         println!("  {:<14} {}", scenario.scenario, scenario.about);
     }
+    println!("\nRegressions, scenarios of one seed that once broke an invariant, and what it found:");
+    for regression in scenarios::regressions() {
+        println!("  {:<28} {}", regression.scenario, regression.about);
+    }
     println!("\nFaults (a rate a minute, under `faults` of a scenario file):");
     for (kind, about) in Kind::ALL {
         println!("  {:<16} {about}", kind.to_string());
