@@ -1,129 +1,50 @@
 //! A world: nodes, network, disks and clocks on one thread, what happens to them, and who looks.
 
 mod application;
+mod clients;
+mod copying;
 mod faulting;
 mod looking;
+mod membership;
+mod plan;
+mod report;
 mod settling;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use anabranch_protocol::commit::Identity;
-use anabranch_protocol::id::{DatasetId, Incarnation};
-use anabranch_protocol::wire::Kind as DatasetKind;
-use serde::Serialize;
+use anabranch_protocol::id::Incarnation;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
+pub use self::application::Scripted;
 use self::looking::Seen;
+pub(crate) use self::plan::identity;
+use self::plan::{datasets, topology};
+pub use self::report::{Lag, LifeSpan, NodeReport, Report};
 use crate::clock::SimulatedClock;
 use crate::disk::Disk;
 use crate::faults::{self, Fault};
 use crate::invariants::{self, Excuses, Invariant, Message, Violation};
-use crate::network::{Network, Traffic};
+use crate::network::Network;
 use crate::node::{DatasetPlan, PLANNED_PANIC, Panics, SimulatedNode};
 use crate::options::Options;
-use crate::oracle::{Operation, Outcome};
+use crate::oracle::Operation;
 use crate::rng::Rng;
 use crate::sometimes::Sometimes;
 use crate::trace::Trace;
 use crate::workload;
-
-/// What came of a run.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Report {
-    /// What it was made of.
-    pub options: Options,
-    /// The hash of all that happened.
-    pub trace: String,
-    /// Events in the trace.
-    pub events: u64,
-    /// Invariants that were broken, the first first; nothing where all held.
-    pub violations: Vec<Violation>,
-    /// The faults that happened, or were to.
-    pub faults: Vec<Fault>,
-    /// Requests by outcome.
-    pub requests: BTreeMap<String, u64>,
-    /// Names of datasets: what is told per dataset has this order.
-    pub datasets: Vec<String>,
-    /// Commits in the end, per dataset.
-    pub commits: Vec<usize>,
-    /// Lag and restarts over time.
-    pub lag: Vec<Lag>,
-    /// When faults and writes ended and all had to converge, simulated milliseconds; nothing where an invariant was broken before.
-    pub healing_from_ms: Option<u64>,
-    /// How long it took to converge after the last fault, milliseconds; nothing where it did not.
-    pub converged_after_ms: Option<u64>,
-    /// Restarts of datasets, all nodes together.
-    pub restarts: u64,
-    /// Starts of nodes.
-    pub starts: u64,
-    /// When each node was up, and what it restarted; places of peers that never ran a node have no lives.
-    pub nodes: Vec<NodeReport>,
-    /// What crossed the network.
-    pub traffic: Traffic,
-    /// Interesting states and how often they were reached.
-    pub sometimes: BTreeMap<String, u64>,
-    /// Simulated time, milliseconds.
-    pub simulated_ms: u64,
-}
 
 /// How much of the work is done before faults stop, in thousandths.
 const FIRST_PHASE: u64 = 800;
 
 /// How often an application looks for what is new.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
-
-/// How far the furthest live replica of a dataset is behind all that is known.
-#[derive(Debug, Clone, Serialize)]
-pub struct Lag {
-    /// When, simulated milliseconds.
-    pub at_ms: u64,
-    /// Commits, per dataset.
-    pub commits: Vec<u64>,
-    /// Restarts until then, per dataset, all nodes together.
-    pub restarts: Vec<u64>,
-}
-
-/// What became of one node.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct NodeReport {
-    /// Its lives.
-    pub lives: Vec<LifeSpan>,
-    /// Restarts, per dataset.
-    pub restarts: Vec<u64>,
-}
-
-/// From the start of a node to its death.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct LifeSpan {
-    /// Simulated milliseconds.
-    pub from_ms: u64,
-    /// Nothing where it was up to the end.
-    pub to_ms: Option<u64>,
-}
-
-/// An operation of an application, at its time and place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scripted {
-    /// When, simulated milliseconds.
-    pub at_ms: u64,
-    /// At which node.
-    pub node: usize,
-    /// What is appended.
-    pub text: String,
-}
-
-impl fmt::Display for Scripted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3} s, node {}: {}", Duration::from_millis(self.at_ms).as_secs_f64(), self.node, self.text)
-    }
-}
 
 /// What the world does next.
 #[derive(Debug, Clone)]
@@ -453,45 +374,6 @@ impl World {
         self.sometimes.reached_if(torn, "part of the last batch survived a crash");
     }
 
-    /// A client sends something to some node.
-    fn write(&mut self) {
-        let up = self.up();
-        if up.is_empty() {
-            return;
-        }
-        let node = *self.rng.pick(&up);
-        let dataset = self.rng.below(self.plans.len());
-        let number = self.history.borrow().len() as u64;
-        let kind = self.plans[dataset].kind;
-        let (asked, operation) = workload::draw(number, (dataset, kind), self.options.keys, &mut self.rng);
-        self.send(node, asked, operation);
-    }
-
-    pub(crate) fn send(&mut self, node: usize, asked: workload::Asked, operation: Operation) {
-        let Some(life) = &self.nodes[node].life else { return };
-        let number = operation.number;
-        let at_ms = self.now_ms();
-        let asked_for_receipt = asked.ack > 0;
-        let place = usize::try_from(number).unwrap_or(usize::MAX);
-        let registered = |plan: &DatasetPlan| operation.writes.iter().all(|(c, _, _)| plan.registered.contains(c));
-        let replicates = operation.replicates && registered(&self.nodes[node].datasets[operation.dataset]);
-        let dataset = self.plans[operation.dataset].id.clone();
-        let saw = self.saw(node, &operation);
-        let operation = Operation { node, life: self.nodes[node].lives, at_ms, replicates, saw, ..operation };
-        self.history.borrow_mut().push(operation);
-        let answered = life.run(workload::send(life.handle.clone(), dataset, asked));
-        let (history, receipts, trace) = (self.history.clone(), self.receipts_open.clone(), self.trace.clone());
-        *receipts.borrow_mut() += u64::from(asked_for_receipt);
-        tokio::task::spawn_local(async move {
-            let outcome = answered.await.unwrap_or(Outcome::Unknown);
-            *receipts.borrow_mut() -= u64::from(asked_for_receipt);
-            trace.note("answered", format!("{number} {outcome:?}").as_bytes());
-            if let Some(operation) = history.borrow_mut().get_mut(place) {
-                operation.outcome = outcome;
-            }
-        });
-    }
-
     /// Shows every message to the invariants.
     fn tap(&mut self) {
         let (invariants, violations) = (self.invariants.clone(), self.violations.clone());
@@ -509,46 +391,6 @@ impl World {
             }
         }));
     }
-
-    fn report(self, converged_after: Option<Duration>) -> Report {
-        let mut requests = BTreeMap::new();
-        for operation in self.history.borrow().iter() {
-            let outcome = match &operation.outcome {
-                Outcome::Unknown => "unknown",
-                Outcome::Acked { .. } => "acknowledged",
-                Outcome::Refused(_) => "refused",
-            };
-            *requests.entry(outcome.to_owned()).or_default() += 1;
-        }
-        let commits = |dataset| self.union(dataset).len();
-        let nodes: Vec<NodeReport> = (0..self.nodes.len()).map(|node| self.node_report(node)).collect();
-        Report {
-            trace: self.trace.hash(),
-            events: self.trace.events(),
-            violations: self.violated(),
-            faults: self.faults.clone(),
-            requests,
-            datasets: self.names.clone(),
-            commits: (0..self.plans.len()).map(commits).collect(),
-            lag: self.lag.clone(),
-            converged_after_ms: converged_after.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-            healing_from_ms: self.healing_from_ms,
-            restarts: nodes.iter().flat_map(|node| &node.restarts).sum(),
-            starts: self.nodes.iter().map(|node| node.lives).sum(),
-            nodes,
-            traffic: self.network.traffic(),
-            sometimes: self.sometimes.counts(),
-            simulated_ms: self.now_ms(),
-            options: self.options,
-        }
-    }
-
-    fn node_report(&self, node: usize) -> NodeReport {
-        NodeReport {
-            lives: self.lives.get(&node).cloned().unwrap_or_default(),
-            restarts: (0..self.plans.len()).map(|dataset| self.restarts_of(node, dataset)).collect(),
-        }
-    }
 }
 
 /// Panics that a fault planned are no news.
@@ -563,39 +405,6 @@ fn silence_planned_panics() {
             }
         }));
     });
-}
-
-/// The datasets of a world: `primary`, then others; every third is for appends.
-fn datasets(options: &Options) -> Vec<DatasetPlan> {
-    let name = |n: usize| if n == 0 { DatasetId::primary() } else { DatasetId::new(&format!("dataset-{n}")).expect("a name") };
-    let plan = |n: usize| {
-        let append = n % 3 == 2;
-        let mut registered: Vec<_> = workload::SHARED.iter().map(|name| workload::collection(name)).collect();
-        registered.push(workload::collection(workload::SOMETIMES));
-        DatasetPlan { id: name(n), kind: if append { DatasetKind::Append } else { DatasetKind::Documents }, registered }
-    };
-    (0..options.datasets).map(plan).collect()
-}
-
-pub(crate) fn identity(rng: &mut Rng) -> Identity {
-    let mut secret = [0; 32];
-    rng.fill(&mut secret);
-    Identity::from_secret(&secret)
-}
-
-/// A ring, and `degree` random chords of each node; who comes later dials.
-fn topology(options: &Options, rng: &mut Rng) -> Vec<(usize, usize)> {
-    let count = options.nodes;
-    let mut pairs = BTreeSet::new();
-    for node in 0..count {
-        let chords: Vec<usize> = (0..options.degree).map(|_| rng.below(count)).collect();
-        for other in std::iter::once((node + 1) % count).chain(chords) {
-            if other != node {
-                pairs.insert((node.max(other), node.min(other)));
-            }
-        }
-    }
-    pairs.into_iter().collect()
 }
 
 /// Where small files of simulated nodes are: in memory, where the machine has such a place.

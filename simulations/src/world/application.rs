@@ -1,6 +1,8 @@
 //! An application in the world: appends its operations, and hears of what arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
 
 use anabranch_actors::api::ListQuery;
 use anabranch_protocol::replica::{Op, WriteOp, WriteRequest};
@@ -10,6 +12,23 @@ use anabranch_protocol::wire::Kind;
 use super::{Action, WATCH_EVERY, World};
 use crate::oracle::{Operation, Outcome};
 use crate::workload::{self, Asked};
+
+/// An operation of an application, at its time and place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scripted {
+    /// When, simulated milliseconds.
+    pub at_ms: u64,
+    /// At which node.
+    pub node: usize,
+    /// What is appended.
+    pub text: String,
+}
+
+impl fmt::Display for Scripted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3} s, node {}: {}", Duration::from_millis(self.at_ms).as_secs_f64(), self.node, self.text)
+    }
+}
 
 impl World {
     /// The dataset of the application: the first one for appends.

@@ -3,14 +3,11 @@
 use std::time::Duration;
 
 use anabranch_actors::probe::{Moment, Role};
-use anabranch_protocol::id::Incarnation;
 
 use super::{Action, World, identity};
-use crate::disk::copy_files;
 use crate::faults::{Fault, Kind};
 use crate::hostile;
 use crate::network::Link;
-use crate::node::SimulatedNode;
 use crate::rng::Rng;
 use crate::workload;
 
@@ -18,10 +15,6 @@ use crate::workload;
 const SLOWNESS: u32 = 100;
 /// One in so many reads of a failing cable is flipped.
 const FLIPS: u64 = 2_000;
-/// How long a node is given to stop.
-const STOPPING_TAKES: Duration = Duration::from_secs(3);
-/// Days that a node is away for.
-const AWAY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How far ahead a clock is that is far ahead.
 const DECADES: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// Appends in one step of a flood, and between two steps.
@@ -295,142 +288,6 @@ impl World {
             Kind::DiskBroken => ailments.broken = false,
             _ => ailments.slowness = 1,
         });
-    }
-
-    /// Half of the backups are made of a node that was stopped for it: a store that was closed goes on where it was.
-    fn begin_backup(&mut self, number: usize, node: usize) {
-        match &self.nodes[node].life {
-            Some(life) if self.faults[number].choice.is_multiple_of(2) => {
-                let handle = life.handle.clone();
-                drop(life.run(async move { handle.stop().await }));
-                self.excuses.shaken.insert(node);
-                self.stopping.insert(node);
-                self.after(STOPPING_TAKES, Action::BackUp { number, node });
-            }
-            _ => self.back_up(number, node),
-        }
-    }
-
-    pub(crate) fn finish_backup(&mut self, number: usize, node: usize) {
-        self.stopping.remove(&node);
-        self.kill(node, false);
-        self.back_up(number, node);
-        self.start(node);
-    }
-
-    fn back_up(&mut self, number: usize, node: usize) {
-        let files = self.place.path().join(format!("backup-{number}"));
-        // A backup that is made while the node writes is one of a running machine, as a snapshot of it is.
-        if copy_files(&self.nodes[node].data_dir, &files).is_ok() {
-            let disk = self.nodes[node].disk.copy();
-            self.backups.insert(number, (disk, files));
-        }
-    }
-
-    fn roll_back(&mut self, number: usize, node: usize) {
-        let Some((disk, files)) = self.backups.remove(&number) else { return };
-        self.kill(node, false);
-        let data_dir = self.place.path().join(format!("node-{node}-rolled-back-{number}"));
-        if copy_files(&files, &data_dir).is_err() {
-            return;
-        }
-        disk.crash(&data_dir);
-        let now_ms = self.now_ms();
-        for dataset in 0..self.plans.len() {
-            let lost = self.excuses.lost.entry((node, dataset)).or_default();
-            *lost = (*lost).max(now_ms);
-        }
-        self.excuses.cloned.insert(self.nodes[node].identity.peer());
-        let there = &mut self.nodes[node];
-        (there.disk, there.data_dir) = (disk, data_dir);
-        // A directory that was copied back is another one; a machine that was set back is the same.
-        if self.faults[number].choice.is_multiple_of(4) {
-            self.rng.fill(&mut there.incarnation.0);
-        }
-        self.start(node);
-    }
-
-    fn clone_node(&mut self, number: usize, node: usize) {
-        let data_dir = self.place.path().join(format!("clone-{number}"));
-        if self.gone.contains(&node) || copy_files(&self.nodes[node].data_dir, &data_dir).is_err() {
-            return;
-        }
-        let disk = self.nodes[node].disk.copy();
-        disk.crash(&data_dir);
-        let original = &self.nodes[node];
-        self.excuses.cloned.insert(original.identity.peer());
-        let (identity, datasets) = (original.identity.clone(), original.datasets.clone());
-        let dials: Vec<usize> =
-            (0..self.nodes.len()).filter(|other| *other != node && !self.gone.contains(other)).take(2).collect();
-        let index = self.network.add(identity.peer(), &dials);
-        let copy = self.add_node(identity);
-        debug_assert_eq!(index, copy);
-        let mut incarnation = Incarnation([0; 16]);
-        self.rng.fill(&mut incarnation.0);
-        let there: &mut SimulatedNode = &mut self.nodes[copy];
-        (there.disk, there.data_dir, there.datasets, there.incarnation) = (disk, data_dir, datasets, incarnation);
-        self.clones.insert(number, copy);
-        self.start(copy);
-    }
-
-    fn end_clone(&mut self, number: usize) {
-        if let Some(copy) = self.clones.remove(&number) {
-            self.leave_for_good(copy);
-        }
-    }
-
-    /// Where nodes came, went, or took to other collections, all that are left dial each other: what one of them lacks another has.
-    fn mesh(&self) {
-        let moved =
-            [Kind::Registration, Kind::Leave, Kind::Join, Kind::Clone].iter().any(|kind| self.options.faults.contains_key(kind));
-        let there: Vec<usize> = (0..self.nodes.len()).filter(|node| moved && !self.gone.contains(node)).collect();
-        for (n, one) in there.iter().enumerate() {
-            for other in &there[n + 1..] {
-                self.network.dials(*other, *one);
-            }
-        }
-    }
-
-    fn leave_for_good(&mut self, node: usize) {
-        self.kill(node, true);
-        self.gone.insert(node);
-    }
-
-    fn join(&mut self) {
-        let there: Vec<usize> = (0..self.nodes.len()).filter(|node| !self.gone.contains(node)).collect();
-        let identity = identity(&mut self.rng);
-        let dials = [*self.rng.pick(&there), *self.rng.pick(&there)];
-        self.network.add(identity.peer(), &dials);
-        let node = self.add_node(identity);
-        self.nodes[node].clock.set_right(self.skipped_ms);
-        self.start(node);
-    }
-
-    fn leave(&mut self, node: usize) {
-        // Who stays has to be enough to be a network.
-        if self.nodes.len() - self.gone.len() > 3 {
-            self.leave_for_good(node);
-            self.bridge_over(node);
-        }
-    }
-
-    /// The neighbours of a node that left dial each other, so that all that stay reach each other.
-    fn bridge_over(&mut self, node: usize) {
-        let neighbours: Vec<usize> =
-            self.network.neighbours(node).into_iter().filter(|other| !self.gone.contains(other)).collect();
-        for pair in neighbours.windows(2) {
-            self.network.dials(pair[0], pair[1]);
-        }
-    }
-
-    /// On the clocks of all that run.
-    fn months_pass(&mut self) {
-        self.skipped_ms += u64::try_from(AWAY.as_millis()).unwrap_or(0);
-        let now_ms = self.now_ms();
-        self.excuses.days_ahead.extend((0..self.nodes.len()).map(|node| (node, now_ms)));
-        for node in &self.nodes {
-            node.clock.step(i64::try_from(AWAY.as_millis()).unwrap_or(0));
-        }
     }
 
     fn register(&mut self, fault: &Fault, node: usize) {
