@@ -142,12 +142,6 @@ impl Disk {
         }
     }
 
-    /// Keys of the store in a directory, as it is now.
-    #[must_use]
-    pub fn keys(&self, directory: &Path, prefix: &[u8]) -> Vec<Vec<u8>> {
-        platter_of(directory).map(|platter| self.inner().platters.keys(&platter, prefix)).unwrap_or_default()
-    }
-
     /// Flips a bit of a value of this dataset at rest; whether there was one.
     pub fn flip_at_rest(&self, directory: &Path) -> bool {
         let mut inner = self.inner();

@@ -27,7 +27,7 @@ use anabranch_actors::dataset::measures::Queue;
 use anabranch_actors::dataset::view::View;
 use anabranch_actors::store::StoreError;
 use anabranch_protocol::commit::Commit;
-use anabranch_protocol::id::{Collection, Epoch, Hash, PeerId, WriterId};
+use anabranch_protocol::id::{Collection, Hash, PeerId};
 use anabranch_protocol::wire::Kind;
 use serde::Serialize;
 
@@ -235,13 +235,4 @@ pub struct Violation {
     pub at_ms: u64,
     /// How.
     pub how: String,
-}
-
-/// The lines in an index of commits, and how many commits each has there: keys of the store (`docs/storage.md`, `s`).
-#[must_use]
-pub fn parse_index_key(key: &[u8]) -> Option<CommitId> {
-    let peer: [u8; 32] = key.get(1..33)?.try_into().ok()?;
-    let epoch: [u8; 16] = key.get(33..49)?.try_into().ok()?;
-    let seq: [u8; 8] = key.get(49..57)?.try_into().ok()?;
-    Some(CommitId { line: WriterId { peer: PeerId(peer), epoch: Epoch(epoch) }, seq: u64::from_be_bytes(seq) })
 }

@@ -96,7 +96,9 @@ fn keys(key: &[u8]) {
         Some(b'l') => {
             layout::parse_log_part(key).into_iter().for_each(|(arrival, part)| assert_eq!(layout::log_part(arrival, part), key))
         }
-        Some(b's') => layout::parse_seq(key).into_iter().for_each(|seq| assert!(key.ends_with(&seq.to_be_bytes()))),
+        Some(b's') => {
+            layout::parse_seq_index(key).into_iter().for_each(|(writer, seq)| assert_eq!(layout::seq_index(&writer, seq), key))
+        }
         Some(b'r') => layout::parse_row_key(key).into_iter().for_each(|(collection, of)| {
             assert_eq!(layout::row_key(&collection, &of), key);
             assert!(

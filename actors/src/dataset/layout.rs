@@ -63,6 +63,13 @@ pub(super) fn seq_index(writer: &WriterId, seq: u64) -> Vec<u8> {
     key
 }
 
+/// The line and number in a key of the index.
+pub(super) fn parse_seq_index(key: &[u8]) -> Option<(WriterId, u64)> {
+    let peer = PeerId(key.get(1..33)?.try_into().ok()?);
+    let epoch = Epoch(key.get(33..49)?.try_into().ok()?);
+    Some((WriterId { peer, epoch }, parse_seq(key)?))
+}
+
 /// The number in a key of the index.
 pub(super) fn parse_seq(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(49..)?.try_into().ok()?))

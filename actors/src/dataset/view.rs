@@ -322,6 +322,20 @@ impl View {
         Ok(first)
     }
 
+    /// Which commits are here, by line and number, as the index has them.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn indexed(&self) -> Result<Vec<(WriterId, u64)>, StoreError> {
+        let _reading = self.reading()?;
+        let mut commits = Vec::new();
+        self.store.scan(b"s", b"t", &mut |key, _| {
+            commits.extend(layout::parse_seq_index(key));
+            ControlFlow::Continue(())
+        })?;
+        Ok(commits)
+    }
+
     /// The commit `seq` of a line.
     ///
     /// # Errors

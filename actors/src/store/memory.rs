@@ -61,15 +61,6 @@ impl MemoryEngine {
         Self { disks: Arc::new(Mutex::new(locked(&self.disks).iter().map(copied).collect())) }
     }
 
-    /// The keys of `dir` that begin with `prefix`, as a reader of the open store sees them.
-    #[must_use]
-    pub fn keys(&self, dir: &Path, prefix: &[u8]) -> Vec<Vec<u8>> {
-        let disk = self.disk(dir);
-        let disk = locked(&disk);
-        let from = disk.rows.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
-        from.map(|(key, _)| key.clone()).take_while(|key| key.starts_with(prefix)).collect()
-    }
-
     /// Flips a bit of a value of `dir` at rest, which of them by `row` and `bit`; whether there is any.
     #[must_use]
     pub fn flip(&self, dir: &Path, row: u64, bit: u64) -> bool {

@@ -10,7 +10,7 @@ use anabranch_protocol::conflict::Stamp;
 use anabranch_protocol::id::{Collection, Hash, Key, PeerId};
 
 use super::{Action, Lag, World};
-use crate::invariants::{self, Replica, Violation, Waiting, parse_index_key};
+use crate::invariants::{self, Replica, Violation, Waiting};
 use crate::oracle::{CommitId, Fold, Operation, Outcome};
 use crate::workload;
 
@@ -151,8 +151,8 @@ impl World {
         let current = running.view.registered().now();
         let registered: BTreeSet<Collection> =
             workload::collections().into_iter().filter(|collection| current.registration.contains(collection)).collect();
-        let keys = self.nodes[node].disk.keys(&self.nodes[node].directory(&id), b"s");
-        let ids: BTreeSet<CommitId> = keys.iter().filter_map(|key| parse_index_key(key)).collect();
+        let indexed = running.view.indexed().map_err(|_| ())?;
+        let ids: BTreeSet<CommitId> = indexed.into_iter().map(|(line, seq)| CommitId { line, seq }).collect();
         let life = self.nodes[node].lives;
         let seen = self.seen.entry((node, dataset)).or_default();
         // Sections of old commits come later, and another life may have lost some.
