@@ -6,6 +6,8 @@ mod bad_frames;
 mod floors;
 #[path = "replicas/forks.rs"]
 mod forks;
+#[path = "replicas/receipts.rs"]
+mod receipts;
 #[path = "replicas/rights.rs"]
 mod rights;
 #[path = "replicas/rounds.rs"]

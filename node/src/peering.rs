@@ -82,6 +82,8 @@ struct Turn {
     /// The last change came to its end: file, memory and network are alike. A write that failed may have replaced the file all the
     /// same, or have left it so that a crash takes it back: then the next order does everything, whatever it finds in memory.
     settled: bool,
+    /// Of whom the network was not told yet what the file says: nobody waited for an order about them to its end.
+    untold: BTreeSet<PeerId>,
 }
 
 impl Peering {
@@ -96,7 +98,7 @@ impl Peering {
             Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
             Err(error) => return Err(Failure::other(format!("can't read who is disabled, {}", file.display()), error)),
         };
-        let turn = tokio::sync::Mutex::new(Turn { settled: true });
+        let turn = tokio::sync::Mutex::new(Turn { settled: true, untold: BTreeSet::new() });
         Ok(Self { file: Arc::new(file), disabled: Arc::new(RwLock::new(disabled)), turn: Arc::new(turn) })
     }
 
@@ -201,7 +203,7 @@ impl Peering {
 
     /// Durable when this resolves, and the network knows; whether it was different.
     async fn set_disabled(&self, network: &dyn Network, peer: PeerId, disabled: bool) -> Result<bool, PeeringError> {
-        let turn = self.turn.clone().lock_owned().await;
+        let mut turn = self.turn.clone().lock_owned().await;
         let mut peers = self.disabled();
         let changed = if disabled { peers.insert(peer) } else { peers.remove(&peer) };
         if !changed && turn.settled {
@@ -210,10 +212,12 @@ impl Peering {
         if disabled && peers.len() > DISABLED_MAX {
             return Err(PeeringError::TooMany);
         }
+        turn.untold.insert(peer);
         let this = self.clone();
         let written = tokio::task::spawn_blocking(move || this.write(turn, peers)).await;
         let mut turn = written.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-        network.set_disabled(peer, disabled);
+        let now = self.disabled();
+        std::mem::take(&mut turn.untold).into_iter().for_each(|peer| network.set_disabled(peer, now.contains(&peer)));
         turn.settled = true;
         Ok(changed)
     }
@@ -300,6 +304,34 @@ mod tests {
     use super::*;
     use crate::network::Isolated;
 
+    /// What a network was told of whom last.
+    #[derive(Debug, Default)]
+    struct Told(std::sync::Mutex<BTreeMap<PeerId, bool>>);
+
+    impl Network for Told {
+        fn transport(&self) -> anabranch_actors::transport::SharedTransport {
+            Isolated.transport()
+        }
+        fn listen_addresses(&self) -> Vec<String> {
+            Vec::new()
+        }
+        fn dial(&self, address: &libp2p::Multiaddr) -> Result<(), String> {
+            Isolated.dial(address)
+        }
+        fn peers(&self) -> BTreeMap<PeerId, Vec<String>> {
+            BTreeMap::new()
+        }
+        fn forget(&self, peer: PeerId) -> futures::future::BoxFuture<'static, Result<(), crate::swarm::SwarmError>> {
+            Isolated.forget(peer)
+        }
+        fn set_disabled(&self, peer: PeerId, disabled: bool) {
+            self.0.lock().unwrap().insert(peer, disabled);
+        }
+        fn shutdown(&self) -> futures::future::BoxFuture<'static, ()> {
+            Isolated.shutdown()
+        }
+    }
+
     fn on_disk(dir: &Path) -> BTreeSet<PeerId> {
         Peering::start(dir).unwrap().disabled()
     }
@@ -325,15 +357,16 @@ mod tests {
 
     /// A client that goes away takes its order's future along.
     #[tokio::test]
-    async fn an_order_that_nobody_waits_for_leaves_memory_and_file_alike() {
+    async fn an_order_that_nobody_waits_for_leaves_memory_file_and_network_alike() {
         let dir = tempfile::tempdir().unwrap();
-        let peering = Peering::start(dir.path()).unwrap();
+        let (peering, network) = (Peering::start(dir.path()).unwrap(), Told::default());
         for round in 0..20 {
             let (peer, other) = (PeerId([1; 32]), PeerId([2; 32]));
             // Polled once, so the write is under way, and dropped.
-            let _ = futures::FutureExt::now_or_never(peering.set_disabled(&Isolated, peer, round % 2 == 0));
+            let _ = futures::FutureExt::now_or_never(peering.set_disabled(&network, peer, round % 2 == 0));
             // Comes after it.
-            peering.set_disabled(&Isolated, other, round % 2 == 0).await.unwrap();
+            peering.set_disabled(&network, other, round % 2 == 0).await.unwrap();
+            assert_eq!(*network.0.lock().unwrap(), BTreeMap::from([peer, other].map(|peer| (peer, round % 2 == 0))));
             assert_eq!(peering.disabled(), on_disk(dir.path()));
             assert_eq!(peering.disabled().len(), if round % 2 == 0 { 2 } else { 0 });
         }

@@ -129,10 +129,10 @@ pub fn may_take_back(ahead: &AheadOfWall, heard: &Heard) -> Result<u64, RepairRe
     if silent.is_empty() { Ok(all) } else { Err(RepairRefusal::Silent { commits: all, peers: silent }) }
 }
 
-/// Whether a peer holds back each of the lines: then none of it is on its way there either.
+/// Whether a peer holds back each of the lines from its first commit on: then none of it is on its way there either.
 fn holds_all(ahead: &AheadOfWall, holds: Option<&Vec<Held>>) -> bool {
     let holds = |line: &AheadLine| {
-        holds.is_some_and(|holds| holds.iter().any(|held| held.writer == line.writer && held.seq <= line.last))
+        holds.is_some_and(|holds| holds.iter().any(|held| held.writer == line.writer && held.seq <= line.first))
     };
     ahead.own.iter().all(holds)
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, DecodeError};
 use crate::commit::{Identity, signature_holds};
 use crate::id::{Collection, DatasetId, Hash, Incarnation, Lineage, PeerId, Signature, WriterId};
-use crate::limits::CONTROL_BYTES_MAX;
+use crate::limits::{CONTROL_BYTES_MAX, STATED_PEERS_MAX};
 use crate::registration::Registration;
 use crate::vector::VersionVector;
 
@@ -62,7 +62,7 @@ impl Mark {
     }
 }
 
-/// Which statement of each peer was the newest whose signature was checked. A node hears of every statement from each of its
+/// Which statement of each of at most [`STATED_PEERS_MAX`] peers was the newest whose signature was checked. A node hears of every statement from each of its
 /// neighbours, and checks it once.
 #[derive(Debug, Clone, Default)]
 pub struct Checked(BTreeMap<PeerId, Mark>);
@@ -79,8 +79,36 @@ impl Checked {
         dataset: &DatasetId,
         lineage: Lineage,
     ) -> Result<Option<Statement>, ConfirmationError> {
+        self.admit(from, signed.of_dataset(dataset)?, signed, lineage)
+    }
+
+    /// Opens what `from` says of itself; nothing where it is about another peer, of which nothing is noted then.
+    ///
+    /// # Errors
+    /// As [`SignedStatement::verify`].
+    pub fn open_own(
+        &mut self,
+        from: &PeerId,
+        signed: &SignedStatement,
+        dataset: &DatasetId,
+        lineage: Lineage,
+    ) -> Result<Option<Statement>, ConfirmationError> {
         let statement = signed.of_dataset(dataset)?;
+        if statement.peer == *from { self.admit(from, statement, signed, lineage) } else { Ok(None) }
+    }
+
+    fn admit(
+        &mut self,
+        from: &PeerId,
+        statement: Statement,
+        signed: &SignedStatement,
+        lineage: Lineage,
+    ) -> Result<Option<Statement>, ConfirmationError> {
         let (mark, itself) = (statement.mark(), *from == statement.peer);
+        // Made-up identities cost nothing: past the bound those that are known stay.
+        if self.0.len() >= STATED_PEERS_MAX && !self.0.contains_key(&statement.peer) {
+            return Ok(None);
+        }
         let newer = self.0.get(&statement.peer).is_none_or(|old| mark.replaces(old, itself));
         // What a peer says of itself is heeded by its session too, which may be a new one.
         if !newer && !itself {

@@ -27,6 +27,8 @@ pub const SEQ_MAX: u64 = 1 << 48;
 pub const VECTOR_WRITERS_MAX: usize = 8_192;
 /// Most collections in one registration.
 pub const REGISTRATION_COLLECTIONS_MAX: usize = 1_024;
+/// Most peers of one dataset whose statements of what they have are kept and passed on.
+pub const STATED_PEERS_MAX: usize = 8_192;
 /// Most datasets in one `Hello`.
 pub const HELLO_DATASETS_MAX: usize = 1_024;
 /// Largest control message (request-response), bytes.

@@ -117,18 +117,20 @@ impl Disk {
         Self(Arc::new(Mutex::new(copied)))
     }
 
-    /// The power is cut, or the process killed: of what was not flushed some is lost.
+    /// The power is cut, or the process killed: of what was not flushed some is lost. What a process had handed to the system when it
+    /// was killed may be lost with the power that is cut later.
     pub fn crash(&self, data_dir: &Path) {
         let mut inner = self.inner();
         inner.doomed = false;
         inner.ailments.dies_in = None;
         // All of it, none, or any part: a torn batch.
         let survives = *inner.rng.pick(&[0.0, 1.0, 0.5, 0.9]);
+        let power_cut = inner.rng.chance(0.5);
         for directory in dataset_directories(data_dir) {
             let Some(platter) = platter_of(&directory) else { continue };
             let platters = inner.platters.clone();
             let (mut kept, mut lost) = (0, 0);
-            platters.crash(&platter, || {
+            let keep = || {
                 let survived = inner.rng.chance(survives);
                 if survived {
                     kept += 1
@@ -136,7 +138,12 @@ impl Disk {
                     lost += 1
                 }
                 survived
-            });
+            };
+            if power_cut {
+                platters.crash(&platter, keep)
+            } else {
+                platters.kill(&platter, keep)
+            }
             inner.counts.kept += kept;
             inner.counts.lost += lost;
         }

@@ -132,6 +132,8 @@ pub(super) struct ConfirmationSettings {
     pub wall: Arc<dyn WallClockSource>,
     pub transport: SharedTransport,
     pub counters: Arc<Counters>,
+    /// Not while the disk is full: then nothing becomes durable.
+    pub grows: bool,
 }
 
 /// See the module documentation.
@@ -300,10 +302,28 @@ impl Confirmation {
         }
     }
 
-    /// Passes on all that is known to one neighbour.
+    /// Passes on all that is known to one neighbour, what it said itself in an earlier life too: see [`Self::outlived`].
     fn tell_all_known(&mut self, peer: PeerId) {
-        let others = self.confirmations.signed().map(|(about, _)| *about).filter(|about| *about != peer);
-        self.news.entry(peer).or_default().extend(others);
+        let all = self.confirmations.signed().map(|(about, _)| *about);
+        self.news.entry(peer).or_default().extend(all);
+    }
+
+    /// Peers still have a statement of ours that ours of now does not replace: our clock was set back since, or the store was
+    /// rebuilt. Ours takes a greater counter, as routers do that hear of their own old link states (RFC 2328, section 13.4).
+    fn outlived(&mut self, statement: &Statement, ctx: &mut Context<Self>) {
+        if statement.counter < self.counter || self.said(statement) {
+            return;
+        }
+        self.counter = statement.counter;
+        if self.stated.take().is_some() {
+            self.told.clear();
+            self.send_own_soon(ctx);
+        }
+    }
+
+    /// Whether it is our newest one.
+    fn said(&self, statement: &Statement) -> bool {
+        statement.counter == self.counter && statement.incarnation == self.settings.incarnation && self.stated.is_some()
     }
 
     fn send_own_soon(&mut self, ctx: &mut Context<Self>) {
@@ -367,7 +387,8 @@ impl Confirmation {
     fn tell_the_rest(&mut self, ctx: &mut Context<Self>) {
         self.unhurried = false;
         let missed = std::mem::take(&mut self.missed);
-        let rest: Vec<PeerId> = self.audience.iter().filter(|peer| self.told.get(peer) != Some(&self.vector)).copied().collect();
+        let lacks = |peer: &&PeerId| self.told.get(peer) != Some(&self.vector) || missed.contains(peer);
+        let rest: Vec<PeerId> = self.audience.iter().filter(lacks).copied().collect();
         if rest.is_empty() {
             return;
         }
@@ -423,7 +444,9 @@ impl Actor for Confirmation {
 impl Handler<Told> for Confirmation {
     type Result = ();
     fn handle(&mut self, Told(committed): Told, ctx: &mut Context<Self>) {
-        self.vector = committed.vector.clone();
+        if self.settings.grows {
+            self.vector = committed.vector.clone();
+        }
         if committed.registered_anew || committed.got_on {
             self.restate();
         }
@@ -438,7 +461,7 @@ impl Handler<Told> for Confirmation {
 impl Handler<StateFor> for Confirmation {
     type Result = ();
     fn handle(&mut self, StateFor { peer, vector, reply }: StateFor, _: &mut Context<Self>) {
-        if vector.covers(&self.vector) {
+        if self.settings.grows && vector.covers(&self.vector) {
             self.vector = vector;
         }
         self.told.insert(peer, self.vector.clone());
@@ -451,8 +474,10 @@ impl Handler<Stated> for Confirmation {
     type Result = ();
     fn handle(&mut self, Stated { from, statement, signed }: Stated, ctx: &mut Context<Self>) {
         let about = statement.peer;
-        let own = about == self.settings.identity.peer();
-        if !own && self.confirmations.insert(&from, statement, signed) {
+        if about == self.settings.identity.peer() {
+            return self.outlived(&statement, ctx);
+        }
+        if self.confirmations.insert(&from, statement, signed) {
             self.settings.counters.measures.stated();
             self.answer_waiting();
             self.pass_on(about, from, ctx);

@@ -142,6 +142,8 @@ pub struct Ledger {
     parted: Arc<Parted>,
     /// The disk is full: nothing is taken in.
     read_only: bool,
+    /// What was there before the log was taken in past the mark.
+    settled_vector: VersionVector,
     /// Where it is noted how far the log is.
     reached: Option<PathBuf>,
     /// What is registered, and how much of its past is here.
@@ -223,6 +225,7 @@ impl Ledger {
             settled: Mark::default(),
             parted: Arc::default(),
             read_only: false,
+            settled_vector: VersionVector::new(),
             reached: None,
             coverages: Coverages::default(),
             memory: memory::path_of(directory),
@@ -246,6 +249,7 @@ impl Ledger {
         self.applied = self.mark;
         self.arrival = self.mark.arrival;
         self.log_bytes = self.mark.log_bytes;
+        self.settled_vector = self.replica.vector().clone();
         let last = self.last_arrival()?;
         #[cfg(feature = "planted")]
         let last = if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::SkipRedo) { self.arrival } else { last };
@@ -591,9 +595,10 @@ impl Ledger {
         self.read_only = true;
     }
 
-    /// Whether the disk is full, so that nothing is taken in.
-    pub(super) fn is_read_only(&self) -> bool {
-        self.read_only
+    /// What is certain to be on the disk where it is full: all but what the log has past the mark. That may be with the operating
+    /// system alone, and there is no space to write it again.
+    pub(super) fn stable_while_full(&self) -> Option<&VersionVector> {
+        self.read_only.then_some(&self.settled_vector)
     }
 
     /// The replica.

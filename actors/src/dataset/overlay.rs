@@ -1,5 +1,6 @@
 //! A store that is read, and written only in memory: while the disk is full, a ledger recovers on it as on any other, but nothing of
-//! that is kept. What it read from the log is durable; the rows that follow from it are made again when there is room.
+//! that is kept. What it read from the log past the mark may be with the operating system alone, so it is shown and not stated to be
+//! durable; all that follows from it is made again when there is room.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};

@@ -37,6 +37,8 @@ pub(super) enum RebuildingError {
     Rebuild(#[from] RebuildError),
     #[error("{path}: {error}", path = .0.display(), error = .1)]
     Io(PathBuf, io::Error),
+    #[error("the store that was written anew is complete, and takes the old one's place when the dataset is opened next: {0}")]
+    Unfinished(io::Error),
     #[error("commits of other writers are as far ahead")]
     OtherWriters,
     #[error("it panicked")]
@@ -61,6 +63,10 @@ impl Rebuilder {
         let scratch = place(directory, "rebuilding");
         let made = catch_unwind(AssertUnwindSafe(|| self.make(directory, &scratch, go_on)));
         let made = made.unwrap_or(Err(RebuildingError::Panicked)).and_then(|(rebuilt, new)| {
+            // Whoever asked was told that it is broken off.
+            if !go_on() {
+                return Err(RebuildError::Abandoned.into());
+            }
             decide(directory, &new).map_err(|error| RebuildingError::Io(new, error))?;
             Ok(rebuilt)
         });
@@ -69,7 +75,7 @@ impl Rebuilder {
             let _ = fs::remove_dir_all(&scratch);
         }
         let rebuilt = made?;
-        let aside = finish(&self.asides).map_err(|error| RebuildingError::Io(directory.to_owned(), error))?;
+        let aside = finish(&self.asides).map_err(RebuildingError::Unfinished)?;
         Ok((rebuilt, aside))
     }
 

@@ -201,8 +201,8 @@ struct Opened {
     incarnation: Incarnation,
     enrolments: Enrolments,
     lineage: Lineage,
-    /// There is no space to write.
-    full: bool,
+    /// There is no space to write, and this is what is certain to be on the disk.
+    full: Option<VersionVector>,
     /// All of it was read and checked when it was opened.
     read_whole: bool,
 }
@@ -276,7 +276,7 @@ impl DatasetSupervisor {
                     standing,
                     ledger.incarnation(),
                     lineage,
-                    (ledger.is_read_only(), ledger.is_read_as_a_whole()),
+                    (ledger.stable_while_full().cloned(), ledger.is_read_as_a_whole()),
                     enrolments,
                 )
             };
@@ -326,6 +326,7 @@ impl DatasetSupervisor {
         self.life.audited.store(true, Ordering::Release);
         let Opened { store, view, standing, incarnation, lineage, full, read_whole, enrolments } = opened;
         let vector = standing.vector.clone();
+        let (full, stable) = (full.is_some(), full.map_or_else(|| vector.clone(), Arc::new));
         let counters = self.context.counters.clone();
         let transport: SharedTransport = Arc::new(Counted { inner: self.context.transport.clone(), counters: counters.clone() });
         let (dataset, node) = (self.context.dataset.clone(), &self.context.node);
@@ -345,8 +346,9 @@ impl DatasetSupervisor {
             wall: node.clock.clone(),
             transport: transport.clone(),
             counters: counters.clone(),
+            grows: !full,
         };
-        let confirmation = Confirmation::new(confirmation, vector.clone(), enrolments, watching(Role::Confirmation)).start();
+        let confirmation = Confirmation::new(confirmation, stable, enrolments, watching(Role::Confirmation)).start();
         let applied = watched::Sender::new(vector.clone());
         let vector_now = applied.subscribe();
         let (wall, counted) = (node.clock.clone(), counters.clone());

@@ -28,20 +28,18 @@ pub struct MemoryEngine {
 impl MemoryEngine {
     /// Cuts the power of `dir`: its open store fails from now on, and of the operations since the last barrier those
     /// survive for which `keep`, asked once for each and in their order, says so. A directory never opened stays empty.
-    pub fn crash(&self, dir: &Path, mut keep: impl FnMut() -> bool) {
+    pub fn crash(&self, dir: &Path, keep: impl FnMut() -> bool) {
         let disk = self.disk(dir);
         let mut disk = locked(&disk);
-        let unsure = std::mem::take(&mut disk.unsure);
-        disk.roll_back();
-        for (key, value) in unsure {
-            if keep() {
-                disk.set(key, value);
-            }
-        }
+        disk.end_life(keep);
         // What survived is on the platter now.
         disk.settle();
-        disk.life += 1;
-        disk.open = false;
+    }
+
+    /// Kills the process that has `dir` open. What survives, as with [`crash`](Self::crash), it had handed to the system, which has
+    /// yet to bring it to the platter: without another barrier the next crash may lose it.
+    pub fn kill(&self, dir: &Path, keep: impl FnMut() -> bool) {
+        locked(&self.disk(dir)).end_life(keep);
     }
 
     /// [`crash`](Self::crash) where each operation survives by a coin toss that `seed` decides.
@@ -141,6 +139,18 @@ impl Disk {
         for (key, value) in std::mem::take(&mut self.before) {
             self.set(key, value);
         }
+    }
+
+    fn end_life(&mut self, mut keep: impl FnMut() -> bool) {
+        let unsure = std::mem::take(&mut self.unsure);
+        self.roll_back();
+        for (key, value) in unsure {
+            if keep() {
+                self.write(&key, value.as_deref());
+            }
+        }
+        self.life += 1;
+        self.open = false;
     }
 
     fn settle(&mut self) {
@@ -272,6 +282,24 @@ mod tests {
         assert_eq!(again.get(b"b").expect("get"), None);
         assert_eq!(again.get(b"c").expect("get"), None);
         assert_eq!(again.size_bytes(), 2);
+    }
+
+    #[test]
+    fn a_crash_after_a_kill_may_lose_what_survived_the_kill() {
+        let engine = MemoryEngine::default();
+        let store = opened(&engine);
+        store.put(b"flushed", b"1").unwrap();
+        store.barrier().unwrap();
+        store.put(b"handed over", b"1").unwrap();
+        store.put(b"lost", b"1").unwrap();
+        let mut answers = [true, false].into_iter();
+        engine.kill(Path::new("/d"), || answers.next().expect("asked once per operation"));
+        assert!(store.get(b"flushed").is_err(), "a store of an earlier life is dead");
+        let store = opened(&engine);
+        let there = |store: &dyn Store| [&b"flushed"[..], b"handed over", b"lost"].map(|key| store.get(key).unwrap().is_some());
+        assert_eq!(there(&*store), [true, true, false]);
+        engine.crash(Path::new("/d"), || false);
+        assert_eq!(there(&*opened(&engine)), [true, false, false]);
     }
 
     #[test]

@@ -61,7 +61,7 @@ proptest! {
         let anybody_has = |line: &AheadLine| heard.has.values().any(|has| has.seq(&line.writer) >= line.first);
         let holds = |peer: &PeerId, line: &AheadLine| {
             let holds = heard.holds.get(peer).into_iter().flatten();
-            holds.filter(|held| held.writer == line.writer).any(|held| (1..=line.last).contains(&held.seq))
+            holds.filter(|held| held.writer == line.writer).any(|held| (1..=line.first).contains(&held.seq))
         };
         let all_hold = heard.enrolled.iter().all(|peer| ahead.own.iter().all(|line| holds(peer, line)));
         let expected = !is_suspect(heard.disagreeing, heard.connected)

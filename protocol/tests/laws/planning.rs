@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anabranch_protocol::commit::Identity;
 use anabranch_protocol::confirmation::{Checked, ConfirmationError, Confirmations, SignedStatement, Statement};
 use anabranch_protocol::id::{DatasetId, Incarnation, Lineage, PeerId};
+use anabranch_protocol::limits::STATED_PEERS_MAX;
 use anabranch_protocol::plan::{Standing, plan_pull, standing};
 use anabranch_protocol::registration::Registration;
 use anabranch_protocol::vector::VersionVector;
@@ -124,6 +125,30 @@ fn an_older_statement_changes_nothing_unless_the_peer_itself_begins_anew() {
     assert!(insert(true, 2, 7), "a later one of another life is news");
     assert!(insert(false, 3, 1), "a new store speaks for itself");
     assert_eq!(confirmations.signed().count(), 1);
+}
+
+#[test]
+fn what_a_peer_answers_in_the_name_of_another_leaves_no_mark() {
+    let (made, signed) = statement(1, 1, 5, VersionVector::new());
+    let (primary, stranger, mut checked) = (DatasetId::primary(), PeerId([9; 32]), Checked::default());
+    assert_eq!(checked.open_own(&stranger, &signed, &primary, Lineage::ZERO), Ok(None));
+    assert_eq!(checked.open(&stranger, &signed, &primary, Lineage::ZERO), Ok(Some(made.clone())), "relayed, it is news");
+    assert_eq!(checked.open_own(&made.peer.clone(), &signed, &primary, Lineage::ZERO), Ok(Some(made)));
+}
+
+#[test]
+fn made_up_identities_don_t_fill_the_memory() {
+    let mut checked = Checked::default();
+    let (known, told_first) = statement(1, 1, 1, VersionVector::new());
+    let mut open = |signed: &SignedStatement| {
+        checked.open(&PeerId([9; 32]), signed, &DatasetId::primary(), Lineage::ZERO).unwrap().is_some()
+    };
+    assert!(open(&told_first));
+    let identity = |n: usize| Identity::from_secret(&std::array::from_fn(|at| n.to_be_bytes().get(at).copied().unwrap_or(7)));
+    let of = |n: usize| Statement { peer: identity(n).peer(), ..known.clone() };
+    let admitted = (0..STATED_PEERS_MAX + 10).filter(|n| open(&SignedStatement::sign(&of(*n), Lineage::ZERO, &identity(*n))));
+    assert_eq!(admitted.count(), STATED_PEERS_MAX - 1);
+    assert!(open(&statement(1, 1, 2, VersionVector::new()).1), "who is known goes on");
 }
 
 #[test]

@@ -683,3 +683,38 @@ fn an_index_row_that_points_to_other_records_is_damage() {
         assert!(all.unwrap_err().to_string().contains("points to another log record"));
     }
 }
+
+/// Opens stores as they are while the disk is full.
+#[derive(Debug)]
+struct Full(MemoryEngine);
+
+impl StoreEngine for Full {
+    fn open(&self, dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Store>, crate::store::OpenError> {
+        Ok(Arc::new(crate::dataset::overlay::Overlay::new(self.0.open(dir, cache_bytes)?)))
+    }
+}
+
+#[test]
+fn what_the_log_has_past_the_mark_is_shown_on_a_full_disk_and_not_stated_to_be_durable() {
+    let memory = MemoryEngine::default();
+    let directory = Path::new("/nowhere/primary");
+    let mut random = 0;
+    let mut ledger = open(&memory, directory, &mut random);
+    let (_, committed) = ledger.write(now(1), &[pair(1, 10)], &mut entropy(&mut random)).unwrap();
+    let line = committed.commits[0].writer();
+    ledger.settle().unwrap();
+    ledger.write(now(2), &[pair(2, 10)], &mut entropy(&mut random)).unwrap();
+    assert!(ledger.stable_while_full().is_none());
+    // Killed before the mark moved on; the log's record may be with the system alone, for all that the next life knows.
+    memory.crash(directory, || false);
+    drop(ledger);
+    let settings = settings(Kind::Documents);
+    let mut full = Ledger::open(&Full(memory.clone()), directory, 1 << 20, settings, &mut entropy(&mut random)).unwrap();
+    full.read_only();
+    let key = Key::new("k000002").unwrap();
+    assert!(full.view().get(&orders(), &key).unwrap().is_some());
+    let stable = full.stable_while_full().unwrap();
+    assert_eq!((full.replica().vector().seq(&line), stable.seq(&line)), (2, 1));
+    drop(full);
+    assert_eq!(open(&memory, directory, &mut random).replica().vector().seq(&line), 2);
+}

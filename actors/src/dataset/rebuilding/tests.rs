@@ -148,4 +148,13 @@ fn nothing_is_changed_where_nobody_waits_any_more() {
     let site = Site::new();
     assert!(matches!(site.rebuilder().run(&|| false), Err(RebuildingError::Rebuild(RebuildError::Abandoned))));
     assert!(site.is_old() && site.names() == ["primary"]);
+    // Nor where they left at the very end.
+    let asked = std::cell::Cell::new(0);
+    let count = || asked.replace(asked.get() + 1) < usize::MAX;
+    Site::new().rebuilder().run(&count).unwrap();
+    let left = std::cell::Cell::new(asked.get() - 1);
+    let until_the_last = || left.replace(left.get().saturating_sub(1)) > 0;
+    let abandoned = site.rebuilder().run(&until_the_last);
+    assert!(matches!(abandoned, Err(RebuildingError::Rebuild(RebuildError::Abandoned))), "{abandoned:?}");
+    assert!(site.is_old() && site.names() == ["primary"]);
 }

@@ -124,8 +124,7 @@ impl Sync {
         let holds_back = !pushed.held.is_empty();
         self.context.clock.do_send(PeerHolds { peer, held: pushed.held });
         let (dataset, lineage) = (&self.context.replica.dataset, self.context.replica.lineage);
-        let statement = self.checked.open(&peer, &pushed.confirmation, dataset, lineage);
-        let statement = statement.map(|statement| statement.filter(|statement| statement.peer == peer));
+        let statement = self.checked.open_own(&peer, &pushed.confirmation, dataset, lineage);
         if let (false, Some(session)) = (pushed.complete, self.sessions.get_mut(&peer)) {
             session.forget_pushes();
             // Not pushed again before the peer moved on: what it refused once it would refuse as often as it is sent.

@@ -89,8 +89,7 @@ impl Dataset {
         self.confirming.audience.insert(peer);
         self.confirming.told.remove(&peer);
         let Confirming { known, news, .. } = &mut self.confirming;
-        let others = known.iter().flatten().map(|stated| stated.about).filter(|about| *about != peer);
-        news.entry(peer).or_default().extend(others);
+        news.entry(peer).or_default().extend(known.iter().flatten().map(|stated| stated.about));
         self.state_soon(outside);
     }
 
