@@ -39,3 +39,35 @@ fn a_node_whose_clock_was_set_back_counts_again_for_whoever_heard_of_it_before()
         }
     });
 }
+
+/// A statement that was lost on its way is told again, though the neighbour heard of us since: its peer may never state anything more.
+#[test]
+fn what_a_third_node_has_is_told_again_where_that_was_lost() {
+    actix::System::new().block_on(async {
+        let network = Arc::new(Network::default());
+        let nodes = [1, 2, 3].map(|seed| start(&network, seed, Kind::Documents, NOON));
+        let [writer, between, far] = &nodes;
+        network.connect(writer.peer, between.peer).await;
+        network.connect(between.peer, far.peer).await;
+        assert!(writer.put_confirmed("before", 2).await);
+        network.falls_silent("confirm").await;
+        network.lose("confirm", 1);
+        let (primary, collections) = (DatasetId::primary(), vec![collection()]);
+        let op = WriteOp { collection: collection(), op: Op::Put { key: Key::new("lost").unwrap(), value: json("1") } };
+        let written = writer.handle.write(&primary, WriteRequest::new(vec![op])).await.unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while network.lost.lock().unwrap()["confirm"] > 0 {
+            assert!(tokio::time::Instant::now() < deadline, "nothing was told");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        network.disconnect(between.peer, far.peer).await;
+        // Answered with a statement of the one between.
+        writer.put("meanwhile", "1").await;
+        let patience = Duration::from_secs(20);
+        let confirmed = writer.handle.confirmed(&primary, written.token.unwrap(), collections, Ack::Peers(2), patience);
+        assert!(confirmed.await.unwrap().enough, "what the third one has is not known");
+        for node in &nodes {
+            node.handle.stop().await;
+        }
+    });
+}
