@@ -62,8 +62,8 @@ impl Mark {
     }
 }
 
-/// Which statement of each of at most [`STATED_PEERS_MAX`] peers was the newest whose signature was checked. A node hears of every statement from each of its
-/// neighbours, and checks it once.
+/// Which statement of each of at most [`STATED_PEERS_MAX`] peers was the newest whose signature was checked. A node hears of every
+/// statement from each of its neighbours, and checks it once.
 #[derive(Debug, Clone, Default)]
 pub struct Checked(BTreeMap<PeerId, Mark>);
 

@@ -259,7 +259,7 @@ impl Confirmation {
             return signed.clone();
         }
         // The wall clock makes the counter grow over restarts without a write per statement.
-        self.counter = (self.counter + 1).max(self.settings.wall.now().0 << 8);
+        self.counter = self.counter.saturating_add(1).max(self.settings.wall.now().0 << 8);
         let settings = &self.settings;
         #[cfg(feature = "planted")]
         if anabranch_protocol::planted::is(anabranch_protocol::planted::Bug::ConfirmAhead) {
