@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use anabranch_protocol::commit::Identity;
+use anabranch_protocol::commit::{Identity, remember_signatures};
 use anabranch_protocol::id::Incarnation;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -143,10 +143,12 @@ pub fn run(options: &Options, loud: bool, observer: impl FnMut(u64) + 'static) -
     let local = LocalSet::new();
     fastrand::seed(options.seed);
     let (options, observer) = (options.clone(), Box::new(observer));
+    remember_signatures(true);
     let report = local.block_on(&runtime, async move { World::new(options, loud, observer).run().await });
     // What is left of nodes ends here, inside the runtime.
     let _inside = runtime.enter();
     drop(local);
+    remember_signatures(false);
     report
 }
 

@@ -165,3 +165,21 @@ fn a_statement_counts_for_its_dataset_lineage_and_peer_only() {
     let two_encodings = SignedStatement::sign(&both, Lineage::ZERO, &Identity::from_secret(&[1; 32]));
     assert!(matches!(two_encodings.verify(&primary, Lineage::ZERO), Err(ConfirmationError::Decode(_))));
 }
+
+/// For worlds on one thread: what held once holds again, and nothing else does.
+#[test]
+fn a_signature_that_is_remembered_is_the_one_that_held() {
+    use anabranch_protocol::commit::{remember_signatures, signature_holds};
+    use anabranch_protocol::id::Hash;
+    let (one, other) = (Identity::from_secret(&[1; 32]), Identity::from_secret(&[2; 32]));
+    let (hash, signature) = (Hash([3; 32]), one.sign(&Hash([3; 32])));
+    for remembers in [false, true, true, false] {
+        remember_signatures(remembers);
+        for _ in 0..2 {
+            assert!(signature_holds(&one.peer(), &hash, &signature));
+            assert!(!signature_holds(&other.peer(), &hash, &signature));
+            assert!(!signature_holds(&one.peer(), &Hash([4; 32]), &signature));
+            assert!(!signature_holds(&one.peer(), &hash, &other.sign(&hash)));
+        }
+    }
+}
